@@ -1,0 +1,87 @@
+"""The command line: options → config → one library call → print. The one place that exits."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from lightly_fs import __version__
+from lightly_fs.cli.console import print_error
+from lightly_fs.errors import LightlyFSError
+
+COMMANDS = {
+    "run": "lightly_fs.cli.run:run",
+    "list": "lightly_fs.cli.stages:list_stage",
+    "embed": "lightly_fs.cli.stages:embed_stage",
+    "select": "lightly_fs.cli.stages:select_stage",
+    "report": "lightly_fs.cli.stages:report_stage",
+    "mount": "lightly_fs.cli.mount:mount",
+    "unmount": "lightly_fs.cli.mount:unmount",
+    "mounts": "lightly_fs.cli.mount:mounts",
+    "sanity-check": "lightly_fs.cli.sanity:sanity_check",
+    "completion": "lightly_fs.cli.completion:completion",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        target = COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, _, attribute = target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "--version", message="%(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool, debug: bool) -> None:
+    """Select the images worth labelling from an S3 bucket."""
+    from lightly_fs.cli.console import configure_logging
+
+    configure_logging(verbose=verbose or debug)
+    ctx.ensure_object(dict)["debug"] = debug
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its documented code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(args=words, prog_name="lightly-fs", standalone_mode=False)
+    except LightlyFSError as error:
+        if "--debug" in words:
+            raise
+        print_error(error, as_json="--json" in words)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> Any:  # noqa: ANN401
+    sys.exit(143)

@@ -1,0 +1,86 @@
+"""Keys of the container that we replace which a run does not have (any more, or yet).
+
+A key is accepted with the values that ask for nothing; any other value is an error that says why.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ALWAYS_ON = "is always on"
+_LATER = "is not part of this version"
+_PLATFORM = "needs the platform, which is not part of this version"
+
+IGNORED = ("token",)
+"""Accepted with any value: existing commands carry them."""
+
+HARMLESS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "worker.worker_id": (("",), _PLATFORM),
+    "worker_id": (("",), _PLATFORM),
+    "worker.force_start": ((True, False), _PLATFORM),
+    "enable_corruptness_check": ((True,), f"{_ALWAYS_ON} and cannot be switched off"),
+    "corruptness_check.corruption_threshold": ((0.1,), "is for video frames, and " + _LATER),
+    "remove_exact_duplicates": ((True,), f"{_ALWAYS_ON} and cannot be switched off"),
+    "enable_training": ((False,), _LATER),
+    "upload_dataset": ((False,), _PLATFORM),
+    "upload_report": ((True, False), _PLATFORM),
+    "pretagging": ((False,), _LATER),
+    "pretagging_debug": ((False,), _LATER),
+    "pretagging_config": (("",), _LATER),
+    "pretagging_upload": ((False,), _LATER),
+    "append_weak_labels": ((False,), _LATER),
+    "scorer": (("object-frequency", ""), _LATER),
+    "scorer_config.frequency_penalty": ((0.25,), _LATER),
+    "scorer_config.min_score": ((0.9,), _LATER),
+    "selected_sequence_length": ((1,), _LATER),
+    "datapool.name": (("",), _LATER),
+    "datapool.keep_history": ((True,), _LATER),
+    "datapool.dataset_id": (("",), _PLATFORM),
+    "datasource.dataset_id": (("",), _PLATFORM),
+    "datasource.id": (("",), _PLATFORM),
+    "datasource.process_all": ((False, True), _PLATFORM),
+    "datasource.enable_datapool_update": ((True,), _LATER),
+    "datasource.use_frame_count_metadata": ((False,), "is for videos, and " + _LATER),
+    "datasource.use_redirected_read_url": ((False,), _PLATFORM),
+    "datasource.bypass_verify": ((False,), _PLATFORM),
+    "active_learning.task_name": (("",), _LATER),
+    "active_learning.score_name": (("uncertainty_margin", ""), _LATER),
+    "active_learning_score_column_name": (("",), _LATER),
+    "masked_out_column_name": (("",), _LATER),
+    "existing_selection_column_name": (("",), _LATER),
+    "use_video_reader_backend": ((False,), "is for videos, and " + _LATER),
+    "object_level.task_name": (("",), _LATER),
+    "object_level.crop_dataset_name": (("",), _LATER),
+    "object_level.padding": ((0.0,), _LATER),
+    "show_video_sampling_timeline": ((True, False), "is for videos, and " + _LATER),
+    "lightly.loader.batch_size": ((16,), "is for training, and " + _LATER),
+    "lightly.loader.shuffle": ((True,), "is for training, and " + _LATER),
+    "lightly.loader.num_workers": ((-1,), "is for training, and " + _LATER),
+    "lightly.loader.drop_last": ((True,), "is for training, and " + _LATER),
+    "lightly.model.name": (("resnet-18",), "is for training, and " + _LATER),
+    "lightly.model.out_dim": ((128,), "is for training, and " + _LATER),
+    "lightly.model.num_ftrs": ((32,), "is for training, and " + _LATER),
+    "lightly.model.width": ((1,), "is for training, and " + _LATER),
+    "lightly.criterion.temperature": ((0.5,), "is for training, and " + _LATER),
+    "lightly.optimizer.lr": ((1.0,), "is for training, and " + _LATER),
+    "lightly.optimizer.weight_decay": ((1e-5,), "is for training, and " + _LATER),
+    "lightly.trainer.gpus": ((1,), "is for training, and " + _LATER),
+    "lightly.trainer.max_epochs": ((100,), "is for training, and " + _LATER),
+    "lightly.trainer.precision": ((32,), "is for training, and " + _LATER),
+    "lightly.resize": ((-1, ""), _PLATFORM),
+    "lightly.upload": (("", None), _PLATFORM),
+}
+
+
+def refuse_reason(key: str, value: object) -> str | None:
+    """Return why `key=value` cannot be honoured, or None when it asks for nothing.
+
+    Raises:
+        KeyError: The container never had this key.
+    """
+    if key in IGNORED:
+        return None
+    accepted, reason = HARMLESS[key]
+    same = any(type(value) is type(one) and value == one for one in accepted)
+    numeric = not isinstance(value, bool) and isinstance(value, int | float) and value in accepted
+    return None if same or numeric or value is None else reason

@@ -1,0 +1,155 @@
+"""From `key=value` words and YAML files to `RunConfig`; every mistake names the key and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lightly_fs.config import legacy
+from lightly_fs.config.run import RunConfig
+from lightly_fs.errors import ConfigError
+
+SWITCHES = ("sanity_check",)
+"""Keys that choose a command instead of configuring a run; the CLI handles them."""
+
+
+def load_config(words: Sequence[str] = (), *, file: Path | None = None) -> RunConfig:
+    """Return the configuration of `file` with `words` (`key=value`) laid over it.
+
+    Raises:
+        ConfigError: An unknown key, a value out of range, or a key that needs another version.
+    """
+    flat: dict[str, Any] = {}
+    if file is not None:
+        flat.update(_read_file(file))
+    for word in words:
+        key, value = split_word(word)
+        flat[key] = value
+    return _validate(flat)
+
+
+def split_word(word: str) -> tuple[str, Any]:
+    """Return key and value of `key=value`; values are YAML scalars and lists."""
+    key, equals, text = word.partition("=")
+    key = key.strip().lstrip("+")
+    if not equals or not key:
+        raise ConfigError(f"`{word}` is not of the form key=value", hint="e.g. method=coreset")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of `{key}` is not valid YAML: `{text}`") from error
+    if isinstance(value, str):
+        return key, value
+    # Paths and names like `2026-11-20` or `007` must stay text where text is expected.
+    if _is_text_key(key) and value is not None and not isinstance(value, bool | list | dict):
+        return key, text
+    return key, value
+
+
+def known_keys() -> list[str]:
+    """Return every accepted key in dotted form, sorted."""
+    return sorted({*_model_keys(RunConfig), *legacy.HARMLESS, *legacy.IGNORED, *SWITCHES})
+
+
+def _model_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _model_keys(info.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _is_text_key(key: str) -> bool:
+    info = RunConfig.model_fields.get(key)
+    return info is not None and info.annotation is str
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration `{file}`: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`{file}` is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"`{file}` must hold keys and values, not a {type(content).__name__}")
+    return dict(_flatten(content))
+
+
+def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _validate(flat: Mapping[str, Any]) -> RunConfig:
+    ours = set(_model_keys(RunConfig))
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        if key in ours:
+            _plant(tree, key, value)
+        elif key not in SWITCHES:
+            _check_legacy(key, value)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise _config_error(error, flat) from error
+
+
+def _plant(tree: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 - any YAML value
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[leaf] = value
+
+
+def _check_legacy(key: str, value: object) -> None:
+    try:
+        reason = legacy.refuse_reason(key, value)
+    except KeyError:
+        raise _unknown(key) from None
+    if reason is not None:
+        raise ConfigError(f"`{key}={value}`: `{key}` {reason}", hint=f"leave `{key}` out")
+
+
+def _unknown(key: str) -> ConfigError:
+    near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
+    if not near and "." not in key:
+        near = [name for name in known_keys() if name.endswith(f".{key}")][:1]
+    hint = f"did you mean `{near[0]}`?" if near else "`lightly-fs run --help-keys` lists all keys"
+    return ConfigError(f"unknown key `{key}`", hint=hint)
+
+
+def _config_error(error: ValidationError, flat: Mapping[str, Any]) -> ConfigError:
+    first = error.errors()[0]
+    names = [str(part) for part in first["loc"]]
+    key = next(
+        (".".join(names[:n]) for n in range(len(names), 0, -1) if ".".join(names[:n]) in flat),
+        ".".join(names),
+    )
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return ConfigError(f"`{key}={flat.get(key)}`: {message}", hint=_describe(key))
+
+
+def _describe(key: str) -> str | None:
+    model: type[BaseModel] = RunConfig
+    for part in key.split("."):
+        info = model.model_fields.get(part)
+        if info is None:
+            return None
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            model = info.annotation
+        else:
+            return info.description
+    return None

@@ -1,0 +1,208 @@
+"""`RunConfig`: every key of a run, its default and its meaning. No torch, no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+ImageSize = int | tuple[int, int]
+
+
+class CoresetMethod(StrEnum):
+    CORESET = "coreset"
+    RANDOM = "random"
+
+
+class ReadThrough(StrEnum):
+    AUTO = "auto"
+    OBJECT = "object"
+    MOUNT = "mount"
+
+
+class PropertiesMode(StrEnum):
+    SCALED = "scaled"
+    FULL = "full"
+    OFF = "off"
+
+
+class Runtime(StrEnum):
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
+
+
+class StoppingCondition(_Frozen):
+    """When a selection stops: at the first condition met; with none, everything is selected."""
+
+    n_samples: int | float = Field(
+        -1,
+        description="A count (`100`), or a fraction of the usable samples (`0.1`); "
+        "`1` is one sample, `1.0` is all; -1 is inactive.",
+    )
+    min_distance: float = Field(
+        -1.0, description="Smallest L2 distance between two selected samples; -1 is inactive."
+    )
+
+    @field_validator("n_samples", mode="before")
+    @classmethod
+    def _count_or_fraction(cls, value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("a count like 100 or a fraction like 0.1 is expected")  # noqa: TRY004
+        if isinstance(value, int) and value < -1:
+            raise ValueError("a count is 0 or more; -1 is inactive")
+        if isinstance(value, float) and not (0 <= value <= 1 or value == -1):
+            raise ValueError("a fraction is between 0.0 and 1.0; a count has no decimal point")
+        return -1 if value == -1 else value
+
+    @field_validator("min_distance")
+    @classmethod
+    def _distance(cls, value: float) -> float:
+        if not math.isfinite(value) or (value < 0 and value != -1):
+            raise ValueError("a distance is 0 or more; -1 is inactive")
+        return value
+
+    def count(self, n_usable: int) -> int | None:
+        """Return how many of `n_usable` samples to select at most, or None for no limit.
+
+        A fraction f is floor(f x n_usable), computed on the decimal that was written: 0.3 of 10 is
+        3, although 0.3 * 10 < 3 in binary would floor to 2 for some values.
+        """
+        if self.n_samples == -1:
+            return None
+        if isinstance(self.n_samples, float):
+            from fractions import Fraction
+
+            return math.floor(Fraction(repr(self.n_samples)) * n_usable)
+        return min(self.n_samples, n_usable)
+
+
+class S3Config(_Frozen):
+    """How buckets given as `s3://…` are reached (a mounted directory knows by itself)."""
+
+    url: str | None = Field(None, description="Endpoint; none is AWS. Also `AWS_ENDPOINT_URL`.")
+    region: str | None = Field(None, description="Region to sign for. Also `AWS_REGION`.")
+    aws_profile: str | None = Field(None, description="Profile of `~/.aws/credentials`.")
+    passwd_file: str | None = Field(None, description="s3fs password file, mode 0600.")
+    iam_role: str | None = Field(None, description="`auto` or a role name: ask the instance.")
+    stripes: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="s3fs processes for a bucket that is mounted for the run."
+    )
+
+
+class RunConfig(_Frozen):
+    """One run. Names and defaults of the container's keys are kept; unknown keys are errors."""
+
+    input_dir: str = Field(
+        "/home/input_dir", description="Mounted directory, any directory, or `s3://bucket/prefix`."
+    )
+    output_dir: str = Field(
+        "/home/output_dir", description="Directory (mounted or not) or `s3://bucket/prefix`."
+    )
+    shared_dir: str = Field(
+        "/home/shared_dir", description="Where checkpoints, embeddings and filename lists lie."
+    )
+    run_directory: str = Field(
+        "", description="Sub-folder of the output; default `YYYY-MM-DD/HH:MM:SS`. The same resumes."
+    )
+    relevant_filenames_file: str = Field(
+        "", description="Text file of filenames, prefixes or gitignore patterns to process."
+    )
+    read_through: ReadThrough = Field(
+        ReadThrough.AUTO, description="`object`: read objects directly; `mount`: through FUSE."
+    )
+    cache_size: int = Field(0, ge=-1, description="Bytes of the object cache; 0 or -1 disables.")
+    cache_dir: str = Field("", description="Where the cache lies; default `~/.cache/lightly-fs`.")
+
+    model: str = Field("bundled", description="`bundled`, a timm or torchvision name.")
+    weights: str = Field("", description="Weights file or URL for `model`.")
+    checkpoint: str = Field("", description="Checkpoint to embed with, relative to `shared_dir`.")
+    embeddings: str = Field("", description="Embeddings CSV, relative to `shared_dir`.")
+    runtime: Runtime = Field(Runtime.AUTO, description="`torch`, `openvino`, or the faster one.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`.")
+    batch_size: int = Field(64, ge=1, description="Images per forward pass.")
+    num_threads: int = Field(-1, ge=-1, description="Decoding threads; -1: one per core.")
+    normalize_embeddings: bool = Field(True, description="Scale embeddings to unit length.")
+    shard_size: int = Field(8192, ge=1, description="Samples per shard, the unit of resuming.")
+    properties: PropertiesMode = Field(
+        PropertiesMode.SCALED, description="Image properties: from the scaled decode, full, off."
+    )
+    max_image_pixels: int = Field(
+        536_870_912, ge=1, description="Larger images are corrupt (decompression bombs)."
+    )
+
+    method: CoresetMethod = Field(CoresetMethod.CORESET, description="`coreset` or `random`.")
+    stopping_condition: StoppingCondition = Field(default_factory=StoppingCondition)
+    seed: int = Field(1, ge=0, description="Seed of the random method and of the 2-D maps.")
+
+    dump_dataset: bool = Field(False, description="Write the selected images to the output.")
+    dump_sampled_embeddings: bool = Field(True, description="Write the selected embeddings.")
+    output_image_size: ImageSize = Field(
+        -1, description="`x`: shortest edge, `[h,w]`: exact size, -1: unchanged."
+    )
+    output_image_format: Literal["png", "jpg", "jpeg", "webp", "original"] = Field(
+        "png", description="Format of dumped images; `original` copies the bytes unchanged."
+    )
+    embeddings_csv: Literal["auto", "always", "never"] = Field(
+        "auto", description="Write embeddings as CSV too; auto: up to 50 million values."
+    )
+    n_example_images: int = Field(6, ge=0, description="Retained/removed pairs; must be even.")
+    memory_requirement_in_GB: float = Field(  # noqa: N815 - the container's name
+        2.0, gt=0, description="Largest distance matrix held for report statistics."
+    )
+    max_failures: int = Field(
+        -1, ge=-1, description="More corrupt, gone, failed or unreadable samples fail the run."
+    )
+    s3: S3Config = Field(default_factory=S3Config)
+
+    @field_validator("n_example_images")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("must be even")
+        return value
+
+    @field_validator("output_image_size")
+    @classmethod
+    def _size(cls, value: ImageSize) -> ImageSize:
+        sides = (value,) if isinstance(value, int) else value
+        if value != -1 and not all(0 < side <= 65_535 for side in sides):
+            raise ValueError("-1, a shortest edge like 512, or a size like [480,640] is expected")
+        return value
+
+    @field_validator("run_directory")
+    @classmethod
+    def _below_output(cls, value: str) -> str:
+        if value.startswith("/") or any(part in ("..", ".") for part in value.split("/")):
+            raise ValueError("must be a folder below the output directory")
+        return value.strip("/")
+
+    def digest(self) -> str:
+        """Return a SHA-256 over the keys that decide a run's results.
+
+        Where things are read from, how fast, and by how many threads does not.
+        """
+        values = self.model_dump(mode="json", exclude=set(_OPERATIONAL))
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+_OPERATIONAL = (
+    "input_dir",
+    "output_dir",
+    "shared_dir",
+    "run_directory",
+    "read_through",
+    "cache_size",
+    "cache_dir",
+    "num_threads",
+    "max_failures",
+    "s3",
+)
