@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -54,6 +55,36 @@ def split_word(word: str) -> tuple[str, Any]:
 def known_keys() -> list[str]:
     """Return every accepted key in dotted form, sorted."""
     return sorted({*_model_keys(RunConfig), *legacy.HARMLESS, *legacy.IGNORED, *SWITCHES})
+
+
+def known_values(key: str) -> list[str]:
+    """Return the values of a key that has few: choices and booleans."""
+    annotation = _annotation(key)
+    if annotation is bool:
+        return ["True", "False"]
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return [one.value for one in annotation]
+    return [str(one) for one in get_args(annotation) if isinstance(one, str)]
+
+
+def describe_keys() -> Iterator[tuple[str, str, str]]:
+    """Yield key, default and meaning of every key of a run."""
+    defaults = dict(_flatten(RunConfig().model_dump(mode="json")))
+    for key in _model_keys(RunConfig):
+        yield key, str(defaults[key]), _describe(key) or ""
+
+
+def _annotation(key: str) -> Any:  # noqa: ANN401 - a type or a typing form
+    model: type[BaseModel] = RunConfig
+    for part in key.split("."):
+        info = model.model_fields.get(part)
+        if info is None:
+            return None
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            model = info.annotation
+        else:
+            return info.annotation
+    return None
 
 
 def _model_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -123,9 +154,8 @@ def _check_legacy(key: str, value: object) -> None:
 
 
 def _unknown(key: str) -> ConfigError:
-    near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
-    if not near and "." not in key:
-        near = [name for name in known_keys() if name.endswith(f".{key}")][:1]
+    near = [name for name in known_keys() if name.endswith(f".{key}")][:1]
+    near = near or difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else "`lightly-fs run --help-keys` lists all keys"
     return ConfigError(f"unknown key `{key}`", hint=hint)
 

@@ -1,0 +1,124 @@
+"""`lightly-fs run`: from a bucket to a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lightly_fs.cli.options import config_options, read_config
+from lightly_fs.cli.progress import StageLines
+from lightly_fs.errors import EXIT_PARTIAL
+from lightly_fs.types import Stage
+
+if TYPE_CHECKING:
+    from lightly_fs.config import RunConfig
+    from lightly_fs.pipeline import RunResult
+
+
+@click.command()
+@config_options
+@click.option("--dry-run", is_flag=True, help="List and estimate: objects, bytes, requests, time.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--help-keys", is_flag=True, help="List every key with default and meaning.")
+def run(
+    words: tuple[str, ...],
+    config_file: Path | None,
+    flags: dict[str, str],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    help_keys: bool,
+) -> int:
+    """Select the images worth labelling and write lists, embeddings and a report.
+
+    Takes the container's KEY=VALUE words, e.g.
+
+    \b
+        lightly-fs run input_dir=/s3-mount output_dir=/s3-out \\
+            stopping_condition.n_samples=0.1
+
+    The same command with the same run_directory resumes an interrupted run.
+    """
+    if help_keys:
+        return _print_keys()
+    if _asks_for_sanity_check(words):
+        from lightly_fs.cli.sanity import check_and_print
+
+        return check_and_print(as_json=as_json, input_uri="")
+    config = read_config(words, config_file, flags)
+    if dry_run:
+        return _print_estimate(config, as_json=as_json)
+    return execute(config, Stage.REPORT, as_json=as_json, quiet=quiet)
+
+
+def execute(config: RunConfig, until: Stage, *, as_json: bool, quiet: bool) -> int:
+    """Run up to a stage, print what it left, and return the exit code."""
+    from lightly_fs import pipeline
+
+    overrides = sys.argv[2:]
+    try:
+        with StageLines(quiet=quiet) as progress:
+            result = pipeline.run(
+                config, os.environ, until=until, progress=progress, overrides=overrides
+            )
+    except KeyboardInterrupt:
+        if not quiet:
+            click.echo("\ninterrupted; the same command with the same run_directory resumes", err=True)
+        raise
+    if as_json:
+        click.echo(json.dumps(result.as_json()))
+    else:
+        _print_result(result, until)
+    return EXIT_PARTIAL if result.partial else 0
+
+
+def _print_result(result: RunResult, until: Stage) -> None:
+    if result.was_complete:
+        click.echo("this run was complete already; nothing to do", err=True)
+    if result.partial and result.counts is not None:
+        missing = result.counts.failed + result.counts.unreadable
+        click.echo(
+            f"warning: {missing:,} samples could not be read; the run is partial (exit 9), "
+            f"see {result.directory}/data/failures.csv",
+            err=True,
+        )
+    if until is Stage.SELECT:
+        for filename in result.selected:
+            click.echo(filename)
+    elif until is Stage.REPORT:
+        click.echo(f"{result.directory}/report.pdf")
+    else:
+        click.echo(str(result.directory))
+
+
+def _asks_for_sanity_check(words: tuple[str, ...]) -> bool:
+    from lightly_fs.config.parse import split_word
+
+    return any(word.startswith("sanity_check=") and split_word(word)[1] is True for word in words)
+
+
+def _print_estimate(config: RunConfig, *, as_json: bool) -> int:
+    from lightly_fs import pipeline
+
+    estimate = pipeline.estimate(config, os.environ)
+    if as_json:
+        click.echo(json.dumps(estimate.as_json()))
+    else:
+        for line in estimate.lines():
+            click.echo(line)
+    return 0
+
+
+def _print_keys() -> int:
+    from lightly_fs.config.parse import describe_keys
+
+    for key, default, text in describe_keys():
+        click.echo(f"{key:<34} {default:<14} {text}")
+    return 0
