@@ -1,0 +1,123 @@
+"""Keys, values and mistakes of the configuration."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightly_fs.config import CoresetMethod, RunConfig, StoppingCondition, load_config
+from lightly_fs.errors import ConfigError
+
+
+def test_words_become_nested_typed_values():
+    config = load_config(["method=random", "stopping_condition.n_samples=0.25", "seed=7"])
+
+    assert (CoresetMethod.RANDOM, 0.25, 7) == (
+        config.method,
+        config.stopping_condition.n_samples,
+        config.seed,
+    )
+
+
+def test_words_override_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("method: random\nstopping_condition:\n  n_samples: 5\ns3.url: http://a\n")
+
+    config = load_config(["stopping_condition.n_samples=7"], file=file)
+
+    assert (CoresetMethod.RANDOM, 7, "http://a") == (
+        config.method,
+        config.stopping_condition.n_samples,
+        config.s3.url,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1", 1), ("1.0", 10), ("0.3", 3), ("0.29", 2), ("-1", None), ("-1.", None), ("50", 10)],
+)
+def test_a_count_has_no_decimal_point_and_a_fraction_has_one(text, expected):
+    config = load_config([f"stopping_condition.n_samples={text}"])
+
+    assert expected == config.stopping_condition.count(10)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 1000))
+def test_a_fraction_is_the_floor_of_the_decimal_that_was_written(n, thousandths):
+    condition = StoppingCondition(n_samples=thousandths / 1000)
+
+    assert n * thousandths // 1000 == condition.count(n)
+
+
+@pytest.mark.parametrize(
+    ("word", "message", "hint"),
+    [
+        ("n_samples=3", "unknown key `n_samples`", "stopping_condition.n_samples"),
+        ("metod=random", "unknown key `metod`", "did you mean `method`?"),
+        ("method=kmeans", "`method=kmeans`", "`coreset` or `random`"),
+        ("stopping_condition.n_samples=1.5", "between 0.0 and 1.0", "fraction"),
+        ("stopping_condition.n_samples=ten", "a count like 100", "fraction"),
+        ("stopping_condition.min_distance=nan", "a distance is 0 or more", "L2"),
+        ("n_example_images=3", "must be even", "must be even"),
+        ("enable_training=True", "is not part of this version", "leave `enable_training` out"),
+        ("datasource.dataset_id=5f", "needs the platform", "leave"),
+        ("datasource.id=5f", "needs the platform", "leave"),
+        ("run_directory=../x", "below the output", "Sub-folder"),
+        ("input_dir", "not of the form key=value", "method=coreset"),
+        ("output_image_size=[0,5]", "shortest edge", "shortest edge"),
+        ("batch_size=0", "greater than or equal to 1", "forward pass"),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_fix(word, message, hint):
+    with pytest.raises(ConfigError) as caught:
+        load_config([word])
+
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "token=abc",
+        "enable_corruptness_check=True",
+        "remove_exact_duplicates=True",
+        "pretagging=False",
+        "lightly.loader.batch_size=16",
+        "datapool.name=",
+        "worker.worker_id=",
+    ],
+)
+def test_keys_of_existing_commands_that_ask_for_nothing_are_accepted(word):
+    assert load_config([word]) == RunConfig()
+
+
+def test_the_digest_ignores_where_and_how_fast():
+    one = load_config(["input_dir=/a", "read_through=mount", "num_threads=3"])
+    other = load_config(["method=random"])
+
+    assert RunConfig().digest() == one.digest()
+    assert RunConfig().digest() != other.digest()
+
+
+def test_numbers_stay_text_where_text_is_expected():
+    assert load_config(["run_directory=2026-11-20"]).run_directory == "2026-11-20"
+    assert load_config(["run_directory=007"]).run_directory == "007"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("[1, 2]", "keys and values"), ("a: [", "not valid YAML")]
+)
+def test_a_broken_file_is_named(tmp_path, content, message):
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config([], file=file)
+
+    assert str(file) in caught.value.message
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config([], file=tmp_path / "none.yaml")
