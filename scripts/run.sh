@@ -21,6 +21,7 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/lightly-fs.XXXXXX")
 input=$work/input
 child=
+# shellcheck disable=SC2329 # called by the traps
 cleanup() {
     status=$?
     trap - EXIT INT TERM HUP

@@ -1,6 +1,5 @@
 """The stages in order: list → embed → select → report. The only place that knows all of them."""
 
-from lightly_fs.pipeline.estimate import Estimate, estimate
 from lightly_fs.pipeline.run import RunResult, run
 
-__all__ = ["Estimate", "RunResult", "estimate", "run"]
+__all__ = ["RunResult", "run"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -14,19 +13,164 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightly_fs.artifacts import RunDir
+from lightly_fs.config import RunConfig
 from lightly_fs.datasource.inventory import Inventory, freeze
-from lightly_fs.datasource.lock import Lease, locked
-from lightly_fs.datasource.output import Output, open_output
-from lightly_fs.datasource.reader import Reader, open_reader
-from lightly_fs.datasource.relevant import read_relevant
+from lightly_fs.datasource.lock import locked
+from lightly_fs.datasource.output import open_output
+from lightly_fs.datasource.reader import open_reader
 from lightly_fs.datasource.source import Source, open_source
-from lightly_fs.errors import NoUsableSampleError, TooManyFailuresError
+from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.journal import journal
-from lightly_fs.pipeline.results import Results, write_results
-from lightly_fs.types import Counts, Outcome, Progress, RunFacts, Selection, Stage, Timing, silent
+from lightly_fs.pipeline.relevant_file import relevant_entries
+from lightly_fs.types import Counts, Progress, Stage, Timing, silent
 
 if TYPE_CHECKING:
-    from lightly_fs.config import RunConfig
     from lightly_fs.embedding.embedder import Embedder
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        directory: The run directory, on the mount when the output is one.
+        counts: None when the run stopped before the samples were counted.
+        selected: Filenames in the order they were chosen.
+        was_complete: Nothing was done, an earlier process had finished the run.
+    """
+
+    directory: Path
+    counts: Counts | None = None
+    selected: Sequence[str] = ()
+    timings: Mapping[Stage, Timing] = field(default_factory=dict)
+    read_through: str = ""
+    was_complete: bool = False
+
+    @property
+    def partial(self) -> bool:
+        """Some samples could not be read; the others are finished."""
+        return self.counts is not None and self.counts.failed + self.counts.unreadable > 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "run_directory": str(self.directory),
+            "report": str(self.directory / "report.pdf"),
+            "complete": self.counts is not None,
+            "was_complete": self.was_complete,
+            "partial": self.partial,
+            "counts": None if self.counts is None else asdict(self.counts),
+            "read_through": self.read_through,
+            "timings": {
+                stage.value: {"seconds": round(one.seconds, 3), "samples": one.samples}
+                for stage, one in self.timings.items()
+            },
+        }
+
+
+def run(
+    config: RunConfig,
+    environ: Mapping[str, str],
+    *,
+    until: Stage = Stage.REPORT,
+    progress: Progress = silent,
+    overrides: Sequence[str] = (),
+) -> RunResult:
+    """Run the stages up to `until`; those that the run directory holds already are not repeated.
+
+    Args:
+        environ: Credentials and endpoints, as the AWS tools name them.
+        overrides: The words that were given, for the run's own record.
+
+    Raises:
+        LightlyFSError: The system is broken; the run directory can be resumed.
+    """
+    started = time.time()
+    with ExitStack() as stack:
+        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lightly-fs-")))
+        stack.enter_context(journal(staging))
+        output = stack.enter_context(open_output(config, environ))
+        source = stack.enter_context(open_source(config, environ))
+        run_dir = RunDir.open(output, config, staging, overrides=overrides)
+        lease = stack.enter_context(locked(output, run_dir.folder))
+        run_dir.check = lease.check
+        # The model loads while the bucket is listed; a mistake in it shows before any image is read.
+        loader = stack.enter_context(ThreadPoolExecutor(1, "load-model"))
+        model = None if run_dir.complete or until is Stage.LIST else _start_model(config, loader)
+        timings: dict[Stage, Timing] = {}
+        inventory = _list(config, source, run_dir, progress, timings)
+        if run_dir.complete:
+            return RunResult(run_dir.directory, run_dir.counts(), was_complete=True)
+        if until is Stage.LIST:
+            return RunResult(run_dir.directory, timings=timings)
+        reader = open_reader(source, config, environ)
+        stack.callback(reader.close)
+        this = RunContext(
+            config, environ, staging, source, run_dir, lease, reader, inventory, progress,
+            timings, started,
+        )
+        return _stages(this, until, _embedder(this, model))
+
+
+def _start_model(config: RunConfig, loader: ThreadPoolExecutor) -> Future[Embedder] | None:
+    if config.embeddings:
+        return None  # needs the inventory
+
+    def load() -> Embedder:
+        from lightly_fs.embedding.load import load_embedder
+
+        return load_embedder(config)
+
+    return loader.submit(load)
+
+
+def _embedder(this: RunContext, model: Future[Embedder] | None) -> Callable[[], Embedder]:
+    def wait() -> Embedder:
+        if model is not None:
+            return model.result()
+        from lightly_fs.embedding.load import load_embedder
+
+        return load_embedder(this.config, this.inventory.table["filename"].to_pylist())
+
+    return wait
+
+
+def _list(
+    config: RunConfig,
+    source: Source,
+    run_dir: RunDir,
+    progress: Progress,
+    timings: dict[Stage, Timing],
+) -> Inventory:
+    """Freeze the inventory; the one that the run directory holds must be the same."""
+    since = time.monotonic()
+    progress(Stage.LIST, 0, None)
+    entries = relevant_entries(config, source)
+    inventory = freeze(
+        source, output=run_dir.output.location, relevant=entries, progress=progress
+    )
+    run_dir.freeze(inventory)
+    timings[Stage.LIST] = Timing(time.monotonic() - since, len(inventory))
+    logger.info(
+        "Found %d input images in %s (%d other files)",
+        *(len(inventory), source.uri, inventory.other_files),
+    )
+    return inventory
+
+
+def _stages(this: RunContext, until: Stage, embedder: Callable[[], Embedder]) -> RunResult:
+    from lightly_fs.pipeline.embedding import embed_missing
+    from lightly_fs.pipeline.reporting import finish
+    from lightly_fs.pipeline.selecting import choose
+
+    directory, kind = this.run_dir.directory, this.reader.kind
+    embed_missing(this, embedder)
+    if until is Stage.EMBED:
+        return RunResult(directory, timings=this.timings, read_through=kind)
+    results = choose(this)
+    selected = results.names(results.selected)
+    if until is Stage.SELECT:
+        return RunResult(directory, None, selected, this.timings, kind)
+    counts = finish(this, results)
+    return RunResult(directory, counts, selected, this.timings, kind)

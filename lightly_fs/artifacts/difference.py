@@ -1,0 +1,64 @@
+"""Why a run directory cannot be resumed: what is different there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from lightly_fs.config.run import RunConfig
+from lightly_fs.datasource.inventory import Inventory
+
+
+def config_difference(there: Mapping[str, Any], config: RunConfig) -> str:
+    """Name the first key that decides results and has another value in `there`."""
+    now = config.model_dump(mode="json")
+    for key, value in now.items():
+        if key not in there:
+            return f"`{key}` is {value!r} now and unknown there"
+        if there[key] != value and _decides(key, there[key], config):
+            name, old, new = _innermost(key, there[key], value)
+            return f"`{name}` is {old!r} there and {new!r} now"
+    return "it was made by another version of lightly-fs"
+
+
+def inventory_difference(there: Inventory, now: Inventory) -> str:
+    """Name the first sample that is not in both inventories as it is in the other."""
+    counts = f"{len(there)} samples there, {len(now)} now"
+    for one, other, what in ((there, now, "is not there any more"), (now, there, "is new")):
+        names = one.table["filename"]
+        lost = names.filter(pc.invert(pc.is_in(names, value_set=_names(other))))
+        if len(lost):
+            return f"{counts}; `{lost[0].as_py()}` {what}"
+    for old, new in zip(there.table.to_batches(1024), now.table.to_batches(1024), strict=False):
+        for row, (before, after) in enumerate(zip(old.to_pylist(), new.to_pylist(), strict=False)):
+            if before != after:
+                key = next(key for key in before if before[key] != after[key])
+                name = old["filename"][row].as_py()
+                return f"{counts}; the {key} of `{name}` is {before[key]} there, {after[key]} now"
+    return counts
+
+
+def _decides(key: str, value: object, config: RunConfig) -> bool:
+    """Tell whether another value of a key is another run."""
+    try:
+        other = RunConfig.model_validate({**config.model_dump(mode="json"), key: value})
+    except ValidationError:
+        return True
+    return other.digest() != config.digest()
+
+
+def _innermost(key: str, old: object, new: object) -> tuple[str, object, object]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for inner in new:
+            if old.get(inner) != new[inner]:
+                return _innermost(f"{key}.{inner}", old.get(inner), new[inner])
+    return key, old, new
+
+
+def _names(inventory: Inventory) -> pa.Array:
+    names = inventory.table["filename"].combine_chunks()
+    return names if isinstance(names, pa.Array) else pa.concat_arrays(names.chunks)

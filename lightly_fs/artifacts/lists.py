@@ -1,0 +1,107 @@
+"""Lists of filenames: one per line, one list per way a sample can end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightly_fs.types import Outcome
+
+FOLDER = "filenames"
+EMBEDDED = "embedded_filenames.txt"
+DUPLICATE = "duplicate_filenames.txt"
+REMOVED = "removed_filenames.txt"
+SELECTED = "sampled_filenames_excluding_datapool.txt"
+NOT_EMBEDDED = {
+    outcome: f"{outcome.value}_filenames.txt" for outcome in Outcome if outcome != Outcome.EMBEDDED
+}
+
+# Whatever some reader takes for the end of a line, or strips from its ends, and the backslash.
+_SPECIAL = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029\ud800-\udfff]|\A\s|\s\Z")
+_ESCAPE = re.compile(r"\\(\\|[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+_SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_LONG = {short[1]: char for char, short in _SHORT.items()}
+
+
+def escape(filename: str) -> str:
+    r"""Return a filename as one line of text.
+
+    Control characters, line ends, white space at either end and backslashes become `\n`, `\r`,
+    `\t`, `\\`, `\x1b` or `\u2028`; every other name stays as it is.
+    """
+    return _SPECIAL.sub(_escaped, filename)
+
+
+def unescape(line: str) -> str:
+    """Return the filename that `escape` made a line of."""
+    return _ESCAPE.sub(_unescaped, line)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    char = found[0]
+    code = ord(char)
+    return _SHORT.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1]
+    return _LONG[code] if code in _LONG else chr(int(code[1:], 16))
+
+
+def write_list(path: Path, filenames: Iterable[str]) -> None:
+    """Write one filename per line, in the order given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{escape(filename)}\n" for filename in filenames)
+
+
+def read_list(path: Path) -> list[str]:
+    """Return the filenames that `write_list` wrote."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [unescape(line) for line in lines[:-1]]
+
+
+def check_lists(directory: Path, inventory: pa.ChunkedArray) -> str | None:
+    """Return what does not add up in the written lists, or None.
+
+    Every filename of the inventory has to be in exactly one list of those that say how a sample
+    ended, and every embedded one in exactly one of duplicate, selected and removed.
+
+    Args:
+        directory: The folder of the lists.
+        inventory: All filenames.
+    """
+    ended = [EMBEDDED, *NOT_EMBEDDED.values()]
+    return _differ(directory, ended, inventory, "the inventory") or _differ(
+        directory,
+        [DUPLICATE, SELECTED, REMOVED],
+        pa.chunked_array([pa.array(read_list(directory / EMBEDDED), pa.string())]),
+        EMBEDDED,
+    )
+
+
+def _differ(directory: Path, lists: list[str], whole: pa.ChunkedArray, name: str) -> str | None:
+    parts = [pa.array(read_list(directory / one), pa.string()) for one in lists]
+    # Sorted, the lists together must be the whole: nothing is missing, twice or made up.
+    found, expected = _sorted(pa.chunked_array(parts, pa.string())), _sorted(whole)
+    if found.equals(expected):
+        return None
+    lost = pc.filter(expected, pc.invert(pc.is_in(expected, value_set=found)))
+    more = pc.filter(found, pc.invert(pc.is_in(found, value_set=expected)))
+    counts = pc.value_counts(found)
+    twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
+    for kind, names in (("in no list", lost), ("unknown", more), ("in two lists", twice)):
+        if len(names):
+            return f"{len(names)} filenames of {name} are {kind}, the first is `{names[0]}`"
+    return f"{name} names a file twice"
+
+
+def _sorted(names: pa.ChunkedArray) -> pa.Array:
+    whole = names.cast(pa.string()).combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = pa.concat_arrays(whole.chunks)
+    return whole.take(pc.sort_indices(whole))

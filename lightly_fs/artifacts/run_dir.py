@@ -1,0 +1,393 @@
+"""One run directory: what is there decides what is still to be done.
+
+    config/run.json            the inventory is frozen (with config.yaml, inventory.parquet, …)
+    config/model.json          a model was chosen
+    parts/embed-00012-….parquet    shard 12 is embedded
+    manifest.json              everything is there; the parts are gone
+
+Each file is written once and whole, so that a killed run leaves a state to go on from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import lightly_fs
+from lightly_fs.artifacts import parts
+from lightly_fs.artifacts.difference import config_difference, inventory_difference
+from lightly_fs.artifacts.lists import FOLDER as LISTS
+from lightly_fs.artifacts.lists import check_lists
+from lightly_fs.artifacts.manifest import Manifest
+from lightly_fs.artifacts.parts import EmbeddedTable
+from lightly_fs.config.run import RunConfig
+from lightly_fs.datasource.exclusion import MANIFEST_NAME
+from lightly_fs.datasource.inventory import Inventory
+from lightly_fs.datasource.output import WRITERS, Output, Written
+from lightly_fs.errors import ArtifactError
+from lightly_fs.types import Counts, EmbeddedSamples, ModelInfo
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config/config.yaml"
+HYDRA = "config/hydra.yaml"
+OVERRIDES = "config/overrides.yaml"
+INVENTORY = "config/inventory.parquet"
+RUN = "config/run.json"
+MODEL = "config/model.json"
+PARTS = "parts"
+LOGS = ("log.txt", "memlog.txt")
+"""Files that grow until the end; `commit` publishes what they are then."""
+_OWN = ".run_dir"
+_ELSEWHERE = "choose another `run_directory`, or leave it empty for a new one"
+
+
+def run_folder(config: RunConfig, now: datetime | None = None) -> str:
+    """Return the run directory's name: as configured, else `YYYY-MM-DD/HH:MM:SS` in UTC."""
+    return config.run_directory or (now or datetime.now(UTC)).strftime("%Y-%m-%d/%H:%M:%S")
+
+
+class RunDir:
+    """Reads and writes what the stages need and make.
+
+    Attributes:
+        output: Where run directories lie.
+        folder: This one's name below it.
+        complete: The manifest is there, and every file that it names is as it was written.
+        check: Called before every write; raises when the lock was lost.
+    """
+
+    def __init__(
+        self, output: Output, config: RunConfig, staging: Path, overrides: Sequence[str] = ()
+    ) -> None:
+        self.output = output
+        self.config = config
+        self.folder = run_folder(config)
+        self.complete = False
+        self.check: Callable[[], None] = _always
+        self._files = output.below(self.folder)
+        self._staging = staging
+        self._own = staging / _OWN
+        self._overrides = list(overrides)
+        self._state: dict[str, Any] | None = None
+        self._manifest: Manifest | None = None
+        self._inventory: Inventory | None = None
+        self._committed: dict[int, str] | None = None
+        self._entries: dict[str, Written] = {}
+
+    @classmethod
+    def open(
+        cls, output: Output, config: RunConfig, staging: Path, *, overrides: Sequence[str] = ()
+    ) -> RunDir:
+        """Open a new, unfinished or finished run directory.
+
+        Args:
+            output: Where run directories lie.
+            config: What the run is to do; its `run_directory` names this one.
+            staging: Local directory in which the run's files are made.
+            overrides: The words that the configuration was made from, for the record.
+
+        Raises:
+            ArtifactError: It holds a run of another configuration, or is damaged.
+        """
+        run = cls(output, config, staging, overrides)
+        run._state = _json(run._files.read(RUN), f"{run._files.uri}/{RUN}")
+        if run._state is not None:
+            run._require_same_config()
+            run._manifest = Manifest.decode(run._files.read(MANIFEST_NAME))
+        if run._manifest is not None:
+            broken = run._files.first_broken(run._manifest.entries)
+            run.complete = broken is None
+            if broken is not None:
+                logger.warning("`%s` of the finished run is gone or changed: redoing it", broken)
+            else:
+                run._files.delete_folder(PARTS)
+        return run
+
+    @property
+    def directory(self) -> Path:
+        return self._files.root
+
+    @property
+    def uri(self) -> str:
+        return self._files.uri
+
+    @property
+    def frozen(self) -> bool:
+        return self._state is not None
+
+    @property
+    def run_id(self) -> str:
+        return str(self._frozen_state()["run_id"])
+
+    def counts(self) -> Counts | None:
+        """Return the sums of a complete run."""
+        return self._manifest.counts if self._manifest is not None else None
+
+    def freeze(self, inventory: Inventory) -> None:
+        """Record configuration and inventory; on a run that is resumed, require the same inventory.
+
+        Raises:
+            ArtifactError: The run directory holds a run on another inventory.
+        """
+        if self._state is not None:
+            if inventory.digest != self._state["inventory_digest"]:
+                difference = inventory_difference(self.inventory(), inventory)
+                raise ArtifactError(
+                    f"{self.uri} holds a run on another inventory: {difference}", hint=_ELSEWHERE
+                )
+            self._inventory = inventory
+            return
+        config = self.config.model_dump(mode="json")
+        self._put(CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
+        self._put(HYDRA, yaml.safe_dump(self._hydra(), sort_keys=False).encode())
+        self._put(OVERRIDES, yaml.safe_dump(self._overrides).encode())
+        inventory.write(self._staged(INVENTORY))
+        self.publish(INVENTORY)
+        state = {
+            "run_id": secrets.token_hex(12),
+            "created": _now(),
+            "package_version": lightly_fs.__version__,
+            "config_digest": self.config.digest(),
+            "inventory_digest": inventory.digest,
+        }
+        self._put(RUN, _encode(state))
+        self._state, self._inventory = state, inventory
+
+    def inventory(self) -> Inventory:
+        """Return the frozen inventory.
+
+        Raises:
+            ArtifactError: There is none, or it is damaged.
+        """
+        if self._inventory is None:
+            expected = self._frozen_state()["inventory_digest"]
+            local = self._staged(INVENTORY)
+            local.write_bytes(self._files.read(INVENTORY) or b"")
+            self._inventory = Inventory.read(local)
+            if self._inventory.digest != expected:
+                raise ArtifactError(f"{self.uri}/{INVENTORY} is damaged", hint=_ELSEWHERE)
+        return self._inventory
+
+    def model(self) -> ModelInfo | None:
+        """Return the model that made the embeddings, or None when none was chosen yet."""
+        values = _json(self._files.read(MODEL), f"{self.uri}/{MODEL}")
+        return None if values is None else ModelInfo(**values)
+
+    def set_model(self, model: ModelInfo) -> None:
+        """Record the model; embeddings of different models never mix.
+
+        Raises:
+            ArtifactError: The run directory holds embeddings of another model.
+        """
+        there = self.model()
+        if there is None:
+            self._put(MODEL, _encode(asdict(model)))
+            return
+        for one in fields(ModelInfo):
+            old, new = getattr(there, one.name), getattr(model, one.name)
+            if old != new:
+                raise ArtifactError(
+                    f"{self.uri} holds embeddings of another model: {one.name} is {old!r} there "
+                    f"and {new!r} now",
+                    hint=_ELSEWHERE,
+                )
+
+    def committed(self) -> dict[int, str]:
+        """Return the part of every shard that is embedded; torn parts are deleted."""
+        if self._committed is None:
+            found: dict[int, str] = {}
+            names = self._files.names(PARTS)
+            with ThreadPoolExecutor(WRITERS) as pool:
+                for name, intact in zip(names, pool.map(self._fetch_part, names), strict=True):
+                    number = parts.shard_of(name)
+                    if number is None or not intact or number in found:
+                        logger.warning("deleting the torn or double part %s", name)
+                        self._files.delete(f"{PARTS}/{name}")
+                    else:
+                        found[number] = name
+            self._committed = found
+        return dict(self._committed)
+
+    def write_part(self, number: int, embedded: EmbeddedSamples) -> None:
+        """Commit what a shard became.
+
+        Raises:
+            ArtifactError: Its samples are not exactly the shard's.
+        """
+        shard = self.inventory().shard(number, self.config.shard_size)
+        ended = [record.filename for record in embedded.records]
+        ended += [failure.filename for failure in embedded.failures]
+        if sorted(ended) != sorted(sample.filename for sample in shard):
+            raise ArtifactError(
+                f"shard {number} has {len(shard)} samples, but {len(ended)} others ended in it"
+            )
+        local = parts.write_part(self._own / PARTS, number, embedded)
+        self.check()
+        self._files.put(f"{PARTS}/{local.name}", local)
+        self._committed = {**self.committed(), number: local.name}
+
+    def read_parts(self) -> EmbeddedTable:
+        """Return all samples, in inventory order.
+
+        Raises:
+            ArtifactError: A shard is missing, or no model is recorded.
+        """
+        committed = self.committed()
+        expected = self.inventory().n_shards(self.config.shard_size)
+        missing = [number for number in range(expected) if number not in committed]
+        if missing:
+            raise ArtifactError(
+                f"{len(missing)} of {expected} shards of {self.uri} are not embedded yet, "
+                f"the first is {missing[0]}",
+                hint="run `lightly-fs embed` or the whole run with the same run_directory",
+            )
+        if expected and self.model() is None:
+            raise ArtifactError(f"{self.uri}/{MODEL} is missing", hint=_ELSEWHERE)
+        return parts.read_parts([self._own / PARTS / committed[n] for n in range(expected)])
+
+    def publish(self, relative: str) -> None:
+        """Write a staged file into the run directory."""
+        self._publish(relative, self._staging / relative)
+
+    def publish_bytes(self, relative: str, data: bytes) -> None:
+        """Write a file that needs not stay in the staging directory."""
+        local = self._own / "bytes" / secrets.token_hex(8)
+        local.parent.mkdir(parents=True, exist_ok=True)
+        local.write_bytes(data)
+        self._publish(relative, local)
+        local.unlink()
+
+    def publish_tree(self) -> None:
+        """Write every staged file, but for the logs, which are not finished yet."""
+        names = sorted(
+            path.relative_to(self._staging).as_posix()
+            for path in self._staging.rglob("*")
+            if path.is_file() and not path.is_relative_to(self._own)
+        )
+        with ThreadPoolExecutor(WRITERS) as pool:
+            try:
+                list(pool.map(self.publish, [name for name in names if name not in LOGS]))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def commit(self, counts: Counts, model: ModelInfo) -> None:
+        """Finish the run: check the sums, publish logs and manifest, drop the parts.
+
+        Raises:
+            ArtifactError: The counts or the written lists do not add up.
+        """
+        wrong = counts.check() or check_lists(
+            self._staging / LISTS, self.inventory().table["filename"]
+        )
+        if wrong:
+            raise ArtifactError(f"the sums of {self.uri} do not hold: {wrong}")
+        self._restage()
+        for name in LOGS:
+            if (self._staging / name).exists():
+                self.publish_bytes(name, (self._staging / name).read_bytes())
+        state = self._frozen_state()
+        entries = tuple(self._entries[name] for name in sorted(self._entries))
+        manifest = Manifest(
+            run_id=state["run_id"],
+            created=_now(),
+            config_digest=state["config_digest"],
+            inventory_digest=state["inventory_digest"],
+            counts=counts,
+            model=model,
+            entries=entries,
+        )
+        self._put(MANIFEST_NAME, manifest.encode())
+        self._manifest, self.complete = manifest, True
+        self._files.delete_folder(PARTS)
+        shutil.rmtree(self._own, ignore_errors=True)
+
+    def _restage(self) -> None:
+        """Take the files that an earlier process wrote at the start into the manifest."""
+        for name in (CONFIG, HYDRA, OVERRIDES, INVENTORY, RUN, MODEL):
+            if name in self._entries:
+                continue
+            data = self._files.read(name)
+            if data is None:
+                raise ArtifactError(f"{self.uri}/{name} is gone", hint=_ELSEWHERE)
+            self._staged(name).write_bytes(data)
+            self.publish(name)
+
+    def _put(self, relative: str, data: bytes) -> None:
+        self._staged(relative).write_bytes(data)
+        self.publish(relative)
+
+    def _publish(self, relative: str, local: Path) -> None:
+        self.check()
+        self._entries[relative] = self._files.put(relative, local)
+
+    def _staged(self, relative: str) -> Path:
+        path = self._staging / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _fetch_part(self, name: str) -> bool:
+        """Keep a part's verified copy in the staging directory, to be read from there."""
+        data = self._files.read(f"{PARTS}/{name}")
+        if data is None or not parts.is_intact(name, data):
+            return False
+        local = self._own / PARTS / name
+        local.parent.mkdir(parents=True, exist_ok=True)
+        local.write_bytes(data)
+        return True
+
+    def _frozen_state(self) -> dict[str, Any]:
+        if self._state is None:
+            raise ArtifactError(
+                f"{self.uri} holds no inventory", hint="run `lightly-fs list` with it first"
+            )
+        return self._state
+
+    def _hydra(self) -> dict[str, Any]:
+        return {
+            "run": {"dir": self.folder},
+            "job": {"name": "lightly-fs", "override_dirname": ",".join(self._overrides)},
+            "runtime": {"version": lightly_fs.__version__},
+        }
+
+    def _require_same_config(self) -> None:
+        if self._frozen_state().get("config_digest") == self.config.digest():
+            return
+        there = yaml.safe_load(self._files.read(CONFIG) or b"{}")
+        difference = config_difference(there, self.config)
+        raise ArtifactError(
+            f"{self.uri} holds a run of another configuration: {difference}", hint=_ELSEWHERE
+        )
+
+
+def _json(data: bytes | None, name: str) -> dict[str, Any] | None:
+    if data is None:
+        return None
+    try:
+        values: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise ArtifactError(f"{name} is damaged: {error}", hint=_ELSEWHERE) from error
+    return values
+
+
+def _encode(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1) + "\n").encode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _always() -> None:
+    """Let every write pass."""

@@ -1,0 +1,117 @@
+"""Tables: embeddings as CSV and Parquet, and small CSV files of reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lightly_fs.artifacts.parts import EmbeddedTable
+
+_ROWS = 8192
+_CSV_SPECIAL = r'[",\r\n]'
+
+
+def write_embeddings_csv(path: Path, table: EmbeddedTable, rows: NDArray[np.int64]) -> None:
+    """Write `filenames,embedding_0,…,labels`, the format of the `lightly` client.
+
+    Numbers are the shortest that read back as the same float32; all labels are 0.
+
+    Args:
+        path: The file to write.
+        table: Filenames and vectors.
+        rows: (M,) rows of the table to write, in this order.
+    """
+    names = [f"embedding_{index}" for index in range(table.vectors.shape[1])]
+    fields = [pa.field(name, pa.float32()) for name in names]
+    schema = pa.schema(
+        [pa.field("filenames", pa.string()), *fields, pa.field("labels", pa.int64())]
+    )
+    batches = (
+        pa.record_batch(
+            [
+                pa.array([table.filenames[row] for row in chunk], pa.string()),
+                *(pa.array(column) for column in np.ascontiguousarray(table.vectors[chunk].T)),
+                pa.array(np.zeros(len(chunk), np.int64)),
+            ],
+            schema=schema,
+        )
+        for chunk in _chunks(rows)
+    )
+    _write_csv(path, schema, batches, quoted=_needs_quotes(table.filenames))
+
+
+def write_embeddings_parquet(path: Path, table: EmbeddedTable, rows: NDArray[np.int64]) -> None:
+    """Write filename, width, height, content_hash, the properties and the vector of each row."""
+    schema = pa.schema(
+        [
+            pa.field("filename", pa.string()),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("content_hash", pa.binary(32)),
+            *(pa.field(name, pa.float64()) for name in _own(table)),
+            pa.field("embedding", pa.list_(pa.float32(), table.vectors.shape[1])),
+        ]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
+        for chunk in _chunks(rows):
+            vectors = np.ascontiguousarray(table.vectors[chunk]).reshape(-1)
+            columns = [
+                pa.array([table.filenames[row] for row in chunk], pa.string()),
+                pa.array(table.widths[chunk], pa.int32()),
+                pa.array(table.heights[chunk], pa.int32()),
+                pa.array([hash_.tobytes() for hash_ in table.content_hashes[chunk]], pa.binary(32)),
+                *(pa.array(table.properties[name][chunk], pa.float64()) for name in _own(table)),
+                pa.FixedSizeListArray.from_arrays(pa.array(vectors), table.vectors.shape[1]),
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def write_csv(path: Path, columns: Mapping[str, Iterable[str] | NDArray[np.float32]]) -> None:
+    """Write a small table of texts and numbers with a header line."""
+    table = pa.table({name: _column(values) for name, values in columns.items()})
+    texts = [table[name] for name in table.column_names if pa.types.is_string(table[name].type)]
+    quoted = any(_needs_quotes(column) for column in texts)
+    _write_csv(path, table.schema, iter(table.to_batches()), quoted=quoted)
+
+
+def _column(values: Iterable[str] | NDArray[np.float32]) -> pa.Array:
+    return (
+        pa.array(values) if isinstance(values, np.ndarray) else pa.array(list(values), pa.string())
+    )
+
+
+def _own(table: EmbeddedTable) -> list[str]:
+    """Return the properties that have no column of their own."""
+    return [name for name in table.properties if name not in ("width", "height")]
+
+
+def _write_csv(
+    path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], *, quoted: bool
+) -> None:
+    # Arrow quotes every text or none: only a file that needs quotes gets them.
+    style = pv.WriteOptions(
+        include_header=False, batch_size=_ROWS, quoting_style="needed" if quoted else "none"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write((",".join(schema.names) + "\n").encode())
+        with pv.CSVWriter(file, schema, write_options=style) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+
+
+def _needs_quotes(names: Sequence[str] | pa.ChunkedArray) -> bool:
+    column = names if isinstance(names, pa.ChunkedArray) else pa.array(names, pa.string())
+    return bool(pc.any(pc.match_substring_regex(column, _CSV_SPECIAL)).as_py())
+
+
+def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    return (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))

@@ -1,0 +1,75 @@
+"""Read files of a plain directory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lightly_fs.datasource.listing import local_path
+from lightly_fs.datasource.read_ahead import in_order
+from lightly_fs.datasource.reader import Buffer, ReaderStatistics
+from lightly_fs.types import Failure, Outcome, Sample
+
+_THREADS = 8
+
+
+class DirectoryReader:
+    """Reads a local disk with a few threads; the size is checked against the inventory."""
+
+    kind = "directory"
+
+    def __init__(self, root: Path, *, threads: int = _THREADS) -> None:
+        self._root = root
+        self._pool = ThreadPoolExecutor(threads, "read")
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def stream(self, samples: Sequence[Sample]) -> Iterator[Buffer | Failure]:
+        return in_order(samples, lambda sample: self._pool.submit(self.read, sample))
+
+    def read(self, sample: Sample) -> Buffer | Failure:
+        try:
+            result = read_file(local_path(self._root, sample.filename), sample)
+        except OSError as error:
+            return failure_of(error, sample)
+        if not isinstance(result, Failure):
+            with self._lock:
+                self._bytes += len(result)
+        return result
+
+    def statistics(self) -> ReaderStatistics:
+        return ReaderStatistics(bytes_read=self._bytes)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read_file(path: bytes, sample: Sample) -> bytes | Failure:
+    """Read a whole file that must still be the one that was listed.
+
+    Raises:
+        OSError: The system's answer, to be judged by `failure_of` or by the caller.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        data = file.readall()
+        found = os.fstat(descriptor)
+    if len(data) != sample.size or found.st_mtime_ns != sample.mtime_ns:
+        return changed(sample, f"{sample.size} bytes were listed, {len(data)} were read")
+    return data
+
+
+def changed(sample: Sample, detail: str) -> Failure:
+    return Failure(sample.filename, Outcome.FAILED, f"changed during the run: {detail}")
+
+
+def failure_of(error: OSError, sample: Sample) -> Failure:
+    """Say what an error of the operating system means for one sample."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Failure(sample.filename, Outcome.GONE, "deleted during the run")
+    if isinstance(error, PermissionError):
+        return Failure(sample.filename, Outcome.UNREADABLE, "access denied")
+    return Failure(sample.filename, Outcome.FAILED, f"cannot be read: {error.strerror}")

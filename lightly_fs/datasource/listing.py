@@ -1,0 +1,150 @@
+"""Where names come from: pages of ListObjectsV2, or a walk through a directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightly_fs.errors import DatasourceError
+
+logger = logging.getLogger(__name__)
+
+LISTING = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string()),
+        pa.field("mtime_ns", pa.int64(), nullable=False),
+    ]
+)
+"""One row per object or file, whatever the source."""
+
+_WALK_BATCH = 10_000
+
+
+def parse_page(body: bytes) -> tuple[pa.RecordBatch, str | None]:
+    """Read one ListObjectsV2 answer that was asked for with `encoding-type=url`.
+
+    Returns:
+        The objects (see `LISTING`), and the token of the next page or None.
+    """
+    root = ElementTree.fromstring(body)  # noqa: S314 - expat expands no external entities
+    namespace = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+    contents = root.findall(f"{namespace}Contents")
+    encoded = root.findtext(f"{namespace}EncodingType") == "url"
+    names = [node.findtext(f"{namespace}Key") or "" for node in contents]
+    keys = [unquote(name.replace("+", " ")) for name in names] if encoded else names
+    modified = pa.array([node.findtext(f"{namespace}LastModified") for node in contents])
+    batch = pa.RecordBatch.from_arrays(
+        [
+            pa.array(keys, pa.string()),
+            pa.array(
+                [int(node.findtext(f"{namespace}Size") or 0) for node in contents], pa.int64()
+            ),
+            pa.array(
+                [(node.findtext(f"{namespace}ETag") or "").strip('"') or None for node in contents],
+                pa.string(),
+            ),
+            _nanoseconds(modified),
+        ],
+        schema=LISTING,
+    )
+    truncated = root.findtext(f"{namespace}IsTruncated") == "true"
+    return batch, root.findtext(f"{namespace}NextContinuationToken") if truncated else None
+
+
+def _nanoseconds(stamps: pa.Array) -> pa.Array:
+    """Return `2026-11-20T14:03:22.000Z` as nanoseconds since 1970."""
+    if len(stamps) == 0:
+        return pa.array([], pa.int64())
+    return pc.cast(stamps, pa.timestamp("ns", tz="UTC")).cast(pa.int64())
+
+
+def walk(root: Path, *, skip: Callable[[str], bool]) -> Iterator[pa.RecordBatch]:
+    """List the files below a directory, links to files and directories included.
+
+    Args:
+        root: The directory.
+        skip: Told a folder's path below the root ("a/b/"); True leaves it out unvisited.
+
+    Raises:
+        DatasourceError: A folder cannot be listed; a listing with holes would lose samples.
+    """
+    rows: list[tuple[str, int, int]] = []
+    for entry, name in _files(os.fsencode(root), skip):
+        try:
+            found = entry.stat()
+        except FileNotFoundError:  # a dangling link, or deleted just now: never listed
+            logger.debug("%s disappeared while it was listed", name)
+            continue
+        except OSError as error:
+            raise _unlistable(root / name, error) from error
+        rows.append((name, found.st_size, found.st_mtime_ns))
+        if len(rows) >= _WALK_BATCH:
+            yield _walked(rows)
+            rows = []
+    if rows:
+        yield _walked(rows)
+
+
+def _files(root: bytes, skip: Callable[[str], bool]) -> Iterator[tuple[os.DirEntry[bytes], str]]:
+    """Yield every file with its name below `root`; a link that leads back up is not followed."""
+    pending: list[tuple[bytes, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
+    while pending:
+        directory, prefix, above = pending.pop()
+        try:
+            inode = os.stat(directory)  # noqa: PTH116 - pathlib knows no bytes
+            here = (inode.st_dev, inode.st_ino)
+            if here in above:
+                logger.warning("%s leads back to a folder above it: not followed", prefix)
+                continue
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    name = prefix + printable(entry.name)
+                    if not entry.is_dir():
+                        yield entry, name
+                    elif not skip(name + "/"):
+                        pending.append((entry.path, name + "/", above | {here}))
+        except OSError as error:
+            raise _unlistable(Path(os.fsdecode(directory)), error) from error
+
+
+def _unlistable(path: Path, error: OSError) -> DatasourceError:
+    return DatasourceError(
+        f"{path} cannot be listed: {error.strerror}",
+        hint="Check its permissions; for a mount: `lightly-fs mounts`.",
+    )
+
+
+def _walked(rows: Iterable[tuple[str, int, int]]) -> pa.RecordBatch:
+    names, sizes, times = zip(*rows, strict=True)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(names, pa.string()),
+            pa.array(sizes, pa.int64()),
+            pa.nulls(len(names), pa.string()),
+            pa.array(times, pa.int64()),
+        ],
+        schema=LISTING,
+    )
+
+
+def printable(name: bytes) -> str:
+    r"""Return a file's name as text; bytes that are no UTF-8 become `\xe9`, see `local_path`."""
+    return name.decode(errors="backslashreplace")
+
+
+def local_path(root: Path, filename: str) -> bytes:
+    r"""Return where a filename lies below a directory, undoing `printable` where it was used."""
+    path = os.fsencode(root) + b"/" + filename.encode()
+    if r"\x" in filename and not os.path.lexists(path):
+        return re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), path)
+    return path

@@ -1,0 +1,137 @@
+"""Samples to batches: a torch DataLoader whose dataset fetches whole batches through threads.
+
+Decoders release the interpreter lock, so threads that write into one preallocated tensor beat
+worker processes, which have to send it (`docs/concepts/decoding.md` has the measurement).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
+
+from lightly_fs.datasource.reader import Buffer, Reader
+from lightly_fs.decoding.budget import Budget
+from lightly_fs.decoding.images import DecodeSettings, decode_image
+from lightly_fs.types import Failure, ImageRecord, Outcome, Sample
+
+_BATCHES_AHEAD = 2
+_BYTES_AHEAD = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageBatch:
+    """A batch of fixed shape.
+
+    Attributes:
+        pixels: (B, S, S, 3) uint8. The row of a failed sample, and every row after the last
+            sample, is zeros.
+        samples: At most B samples, in inventory order.
+        results: What became of each of `samples`.
+    """
+
+    pixels: Tensor
+    samples: Sequence[Sample]
+    results: Sequence[ImageRecord | Failure]
+
+
+def image_batches(
+    samples: Sequence[Sample], reader: Reader, settings: DecodeSettings
+) -> Iterator[ImageBatch]:
+    """Yield all samples in order, in batches; the next ones are decoded while one is used.
+
+    A sample that cannot be read or decoded is a `Failure` in its place. A row depends neither on
+    its neighbours nor on the number of threads. Closing the iterator ends its threads.
+    """
+    batches = _Batches(samples, reader, settings)
+    order = BatchSampler(SequentialSampler(samples), settings.batch_size, drop_last=False)
+    unused = torch.Generator()  # a DataLoader draws a seed; the global one is the caller's
+    try:
+        yield from DataLoader(batches, batch_sampler=order, collate_fn=_as_it_is, generator=unused)
+    finally:
+        batches.close()
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - typed by torch as a list of items
+    return batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pending:
+    pixels: Tensor
+    results: list[Future[ImageRecord | Failure] | Failure]
+
+
+class _Batches(Dataset[ImageBatch]):
+    """Fetches batches in their order, and starts the following ones."""
+
+    def __init__(self, samples: Sequence[Sample], reader: Reader, settings: DecodeSettings) -> None:
+        threads = settings.threads if settings.threads > 0 else len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(threads, "decode")
+        self._samples = samples
+        self._settings = settings
+        self._stream = reader.stream(samples)
+        self._bytes = Budget(_BYTES_AHEAD)
+        self._ahead: deque[_Pending] = deque()
+        self._started = 0
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitems__(self, indices: list[int]) -> ImageBatch:
+        while self._started < len(self._samples) and len(self._ahead) <= _BATCHES_AHEAD:
+            self._ahead.append(self._start())
+        pending = self._ahead.popleft()
+        results = [r if isinstance(r, Failure) else r.result() for r in pending.results]
+        samples = self._samples[indices[0] : indices[-1] + 1]
+        return ImageBatch(pending.pixels, samples, results)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        close = getattr(self._stream, "close", None)
+        if close is not None:
+            close()
+
+    def _start(self) -> _Pending:
+        """Hand the bytes of the next batch to the threads as they arrive."""
+        size = self._settings.size
+        batch = _Pending(
+            torch.zeros((self._settings.batch_size, size, size, 3), dtype=torch.uint8), []
+        )
+        stop = min(self._started + self._settings.batch_size, len(self._samples))
+        for row, sample in enumerate(self._samples[self._started : stop]):
+            data = next(self._stream)
+            if isinstance(data, Failure):
+                batch.results.append(data)
+                continue
+            self._bytes.take(len(data))
+            future = self._pool.submit(self._decode, sample, data, batch.pixels[row])
+            batch.results.append(future)
+        self._started = stop
+        return batch
+
+    def _decode(self, sample: Sample, data: Buffer, row: Tensor) -> ImageRecord | Failure:
+        try:
+            image = decode_image(data, self._settings)
+        except MemoryError:
+            return Failure(sample.filename, Outcome.FAILED, "not enough memory to decode the image")
+        finally:
+            self._bytes.give(len(data))
+        if isinstance(image, str):
+            return Failure(sample.filename, Outcome.CORRUPT, image)
+        row.copy_(torch.from_numpy(image.pixels))
+        return ImageRecord(
+            filename=sample.filename,
+            width=image.width,
+            height=image.height,
+            content_hash=image.content_hash,
+            pixel_hash=image.pixel_hash,
+            properties=image.properties,
+        )

@@ -1,0 +1,100 @@
+"""The embed stage: every shard that has no committed part yet is read, decoded and embedded."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from lightly_fs.embedding.embed import embed_samples
+from lightly_fs.errors import TooManyFailuresError
+from lightly_fs.pipeline.context import RunContext
+from lightly_fs.types import Failure, Outcome, Stage
+
+if TYPE_CHECKING:
+    from lightly_fs.embedding.embedder import Embedder
+
+logger = logging.getLogger(__name__)
+
+
+def embed_missing(this: RunContext, embedder: Callable[[], Embedder]) -> None:
+    """Embed and commit the shards that are missing.
+
+    Args:
+        embedder: Gives the model; called only when a shard is missing.
+
+    Raises:
+        TooManyFailuresError: As soon as more samples failed than `max_failures` allows.
+    """
+    since = time.monotonic()
+    size = this.config.shard_size
+    committed = this.run_dir.committed()
+    missing = [n for n in range(this.inventory.n_shards(size)) if n not in committed]
+    total = len(this.inventory)
+    tally = _Tally(this, total - sum(len(this.inventory.shard(n, size)) for n in missing))
+    if committed:
+        logger.info("%d shards are there already, %d to embed", len(committed), len(missing))
+    this.progress(Stage.EMBED, tally.done, total)
+    if missing:
+        model = embedder()
+        this.run_dir.set_model(model.info)
+        with ThreadPoolExecutor(1, "write-part") as writer:
+            _embed_shards(this, model, missing, tally, writer)
+    this.took(Stage.EMBED, since, total)
+
+
+def _embed_shards(
+    this: RunContext,
+    model: Embedder,
+    missing: Iterable[int],
+    tally: _Tally,
+    writer: ThreadPoolExecutor,
+) -> None:
+    """Write each part while the next shard is embedded; at most one is on its way."""
+    pending: Future[None] | None = None
+    for number in missing:
+        samples = this.inventory.shard(number, this.config.shard_size)
+        embedded = embed_samples(
+            samples, this.reader, model, this.config, progress=tally.advance
+        )
+        tally.add(embedded.failures)
+        if pending is not None:
+            pending.result()
+        this.lease.check()
+        pending = writer.submit(this.run_dir.write_part, number, embedded)
+    if pending is not None:
+        pending.result()
+
+
+class _Tally:
+    """Counts samples for the progress line, and failures against `max_failures`."""
+
+    def __init__(self, this: RunContext, done: int) -> None:
+        self._this = this
+        self.done = done
+        self._outcomes: Counter[Outcome] = Counter()
+
+    def advance(self, n_samples: int) -> None:
+        self.done += n_samples
+        self._this.progress(Stage.EMBED, self.done, len(self._this.inventory), self._note())
+
+    def add(self, failures: Iterable[Failure]) -> None:
+        self._outcomes.update(failure.outcome for failure in failures)
+        check_failures(sum(self._outcomes.values()), self._this.config.max_failures)
+        self._this.progress(Stage.EMBED, self.done, len(self._this.inventory), self._note())
+
+    def _note(self) -> str:
+        return ", ".join(f"{n:,} {outcome.value}" for outcome, n in sorted(self._outcomes.items()))
+
+
+def check_failures(n_failures: int, allowed: int) -> None:
+    """Raise `TooManyFailuresError` when more failed than `allowed` (-1: any number)."""
+    if 0 <= allowed < n_failures:
+        raise TooManyFailuresError(
+            f"{n_failures:,} samples are corrupt, gone, failed or unreadable; "
+            f"max_failures={allowed} allows no more than that",
+            hint="raise max_failures and run the same command again: it resumes",
+        )

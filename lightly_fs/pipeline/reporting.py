@@ -1,0 +1,121 @@
+"""The last stage: tables, lists, copies and the report are made locally, then published."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lightly_fs.artifacts import Results, dump_images, write_results
+from lightly_fs.decoding.export import exporter, suffix_of
+from lightly_fs.decoding.images import CorruptImage, thumbnail
+from lightly_fs.errors import ArtifactError, DatasourceError
+from lightly_fs.pipeline.context import RunContext
+from lightly_fs.pipeline.selecting import nearest_selected
+from lightly_fs.report import ReportInput, build_report, write_report
+from lightly_fs.types import Counts, Failure, ModelInfo, RunFacts, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+
+def finish(this: RunContext, results: Results) -> Counts:
+    """Write everything and commit the manifest; return the sums.
+
+    Raises:
+        ArtifactError: The sums do not hold, or an artifact could not be written whole.
+    """
+    since = time.monotonic()
+    this.progress(Stage.REPORT, 0, None, "writing tables")
+    results = nearest_selected(results)
+    counts = results.counts(len(this.inventory))
+    wrong = counts.check()
+    if wrong:
+        raise ArtifactError(f"the sums of {this.run_dir.uri} do not hold: {wrong}")
+    write_results(results, this.staging, this.config)
+    model = this.run_dir.model()
+    if model is None:
+        raise ArtifactError(f"{this.run_dir.uri} does not say which model made its embeddings")
+    this.progress(Stage.REPORT, 0, None, "drawing")
+    report = build_report(_report_input(this, results, counts, model))
+    write_report(report, this.staging)
+    logger.info("Writing report to %s", this.run_dir.uri)
+    this.progress(Stage.REPORT, 0, None, "writing to the output")
+    this.lease.check()
+    this.run_dir.publish_tree()
+    if this.config.dump_dataset:
+        _dump(this, results)
+    this.lease.check()
+    this.took(Stage.REPORT, since, len(results.table))
+    logger.info("Done!")
+    this.run_dir.commit(counts, model)
+    this.progress(Stage.REPORT, 0, None, f"{this.run_dir.directory}/report.pdf")
+    return counts
+
+
+def _report_input(
+    this: RunContext, results: Results, counts: Counts, model: ModelInfo
+) -> ReportInput:
+    table, rows = results.table, results.candidates
+    properties = {name: values[rows] for name, values in table.properties.items()}
+    return ReportInput(
+        facts=RunFacts(
+            run_id=this.run_dir.run_id,
+            started=this.started,
+            finished=time.time(),
+            input_uri=this.source.uri,
+            timings=dict(this.timings),
+            bytes_read=this.reader.statistics().bytes_read,
+            read_through=this.reader.kind,
+            other_files=this.inventory.other_files,
+        ),
+        config=this.config,
+        counts=counts,
+        model=model,
+        filenames=results.names(rows),
+        vectors=table.vectors if len(rows) == len(table) else table.vectors[rows],
+        selection=results.selection,
+        properties=properties,
+        failures=table.failures,
+        duplicates=results.duplicates,
+        image=_thumbnails(this),
+    )
+
+
+def _thumbnails(this: RunContext) -> Callable[[str, int], NDArray[np.uint8] | None]:
+    def image(filename: str, side: int) -> NDArray[np.uint8] | None:
+        data = this.read(filename)
+        if isinstance(data, Failure):
+            return None
+        try:
+            return thumbnail(data, side, this.config.max_image_pixels)
+        except CorruptImage:
+            return None
+
+    return image
+
+
+def _dump(this: RunContext, results: Results) -> None:
+    filenames = results.names(results.selected)
+    this.progress(Stage.REPORT, 0, None, f"copying {len(filenames):,} selected images")
+    config = this.config
+    failures = dump_images(
+        this.run_dir,
+        filenames,
+        this.read,
+        exporter(config),
+        suffix_of(config),
+    )
+    if failures:
+        first = failures[0]
+        raise DatasourceError(
+            f"{len(failures)} of {len(filenames)} selected images could not be copied, the first "
+            f"is `{first.filename}`: {first.reason}",
+            hint="run the same command again: it resumes; or leave out dump_dataset",
+        )
+
+

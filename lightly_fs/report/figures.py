@@ -1,0 +1,265 @@
+"""The charts of a report, as PNG for `plots/` and the maps, and as SVG for crisp print."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightly_fs.report.build import Map, Report
+from lightly_fs.report.examples import Pair
+from lightly_fs.report.lettering import FONTS, mono_letters, shown
+from lightly_fs.report.statistics import Comparison, Distribution
+from lightly_fs.report.thumbnails import Pixels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INPUT, SELECTED, RANDOM = "#98A2B3", "#0072B2", "#D55E00"
+"""Of the palette of Okabe and Ito 2008, told apart with every colour vision, beside a grey."""
+INK, FAINT, GRID = "#1D2939", "#667085", "#E4E7EC"
+MILLIMETRE = 1 / 25.4
+HALF, FULL = 84.0, 174.0
+"""Widths on the page in millimetres: one column, both columns."""
+
+PROPERTY_LABELS = {
+    "width": "Width, pixels",
+    "height": "Height, pixels",
+    "sizeInBytes": "File size, bytes",
+    "sharpness": "Sharpness",
+    "snr": "Signal to noise",
+    "luminance": "Luminance, 0–100",
+    "contrast": "Contrast",
+    "meanRed": "Mean red, 0–1",
+    "meanGreen": "Mean green, 0–1",
+    "meanBlue": "Mean blue, 0–1",
+    "uniformRowRatio": "Share of uniform rows",
+}
+
+_STYLE: dict[str, Any] = {
+    "font.family": "Inter",
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.titleweight": 600,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.5,
+    "axes.labelcolor": FAINT,
+    "axes.edgecolor": GRID,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "lightly-fs",
+    "figure.facecolor": "white",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Attributes: `svg` is None where points or photographs would make it huge."""
+
+    png: bytes
+    svg: bytes | None
+
+
+def draw(report: Report) -> dict[str, Drawing]:
+    """Return all charts of the report by the names of their files in `plots/`."""
+    import matplotlib as mpl
+    from matplotlib import font_manager
+
+    for font in sorted(FONTS.glob("*.otf")):
+        font_manager.fontManager.addfont(font)
+    made: dict[str, Drawing] = {}
+    with mpl.rc_context(_STYLE):
+        made |= _distances(report)
+        for drawn in report.maps:
+            made |= _maps(report, drawn)
+        if report.properties:
+            made["properties"] = _rendered(_property_grid(report.properties))
+        for number, pair in enumerate(report.pairs):
+            figure = _pair(report, pair)
+            if figure is not None:
+                made[f"filter_decision_{11 * number}"] = _rendered(figure, svg=False)
+    return made
+
+
+def _rendered(figure: Figure, *, svg: bool = True, dpi: int = 160) -> Drawing:
+    png, vector = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=dpi, metadata={"Software": None})
+    if svg:
+        figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+    return Drawing(png.getvalue(), vector.getvalue() if svg else None)
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure as New
+
+    figure = New(figsize=(width * MILLIMETRE, height * MILLIMETRE), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _distances(report: Report) -> dict[str, Drawing]:
+    statistics = report.statistics
+    made = {}
+    for name, compared, label in (
+        ("distance_to_nearest_neighbor", statistics.neighbour, "Distance to the nearest neighbour"),
+        ("distance_to_selection", statistics.covering, "Distance to the nearest selected image"),
+    ):
+        figure, axes = _figure(HALF, 52)
+        _compare(axes[0, 0], compared)
+        axes[0, 0].set_xlabel(label)
+        axes[0, 0].set_ylabel("Share of images")
+        axes[0, 0].legend(loc="best")
+        made[name] = _rendered(figure)
+    pairs = statistics.pairwise
+    for name, values, colour, label in (
+        ("distance_distr_before", pairs.input, INPUT, "before: all candidates"),
+        ("distance_distr_after", pairs.selected, SELECTED, "after: selected images"),
+    ):
+        figure, axes = _figure(HALF, 46)
+        _log_bars(axes[0, 0], pairs.edges, values, colour)
+        axes[0, 0].set_xlabel(f"Distance between two images, {label}")
+        axes[0, 0].set_ylabel("Pairs")
+        made[name] = _rendered(figure)
+    return made
+
+
+def _compare(axes: Axes, compared: Comparison) -> None:
+    """Draw the input as an area, the selection and the random choice as outlines, each summing to 1."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    styles = (
+        ("Input", compared.input, {"color": INPUT, "fill": True, "alpha": 0.55, "linewidth": 0}),
+        ("Random", compared.random, {"color": RANDOM, "linewidth": 1.0, "linestyle": (0, (3, 1.2))}),
+        ("Selected", compared.selected, {"color": SELECTED, "linewidth": 1.4}),
+    )
+    edges = compared.edges[::2]
+    for label, made, style in styles:
+        if made is not None and made.n:
+            axes.stairs(made.counts.reshape(-1, 2).sum(axis=1) / made.n, edges, label=label, **style)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(bottom=0)
+
+
+def _log_bars(
+    axes: Axes, edges: NDArray[np.float64], made: Distribution | None, colour: str
+) -> None:
+    counts = np.zeros(len(edges) - 1) if made is None else made.counts
+    axes.stairs(counts, edges, fill=True, color=colour, alpha=0.85, linewidth=0)
+    if counts.any():
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.7)
+        axes.minorticks_off()
+    axes.set_xlim(edges[0], edges[-1])
+
+
+def _property_grid(properties: Mapping[str, Comparison]) -> Figure:
+    columns = 3
+    rows = -(-len(properties) // columns)
+    figure, axes = _figure(FULL, 8 + 34 * rows, rows, columns)
+    for place, (name, compared) in zip(axes.flat, properties.items(), strict=False):
+        _compare(place, compared)
+        place.set_title(PROPERTY_LABELS.get(name, name))
+    for place in axes.flat[len(properties) :]:
+        place.set_axis_off()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper right", ncols=3)
+    return figure
+
+
+def _maps(report: Report, drawn: Map) -> dict[str, Drawing]:
+    name = "scatter_pca" if drawn.key == "pca" else "scatter_pacmap_k_10"
+    if drawn.key == "pacmap" and drawn.points is report.maps[0].points:
+        return {}
+    return {
+        name: _rendered(_map(report, drawn, images=True), svg=False, dpi=200),
+        f"{name}_no_overlay": _rendered(_map(report, drawn, images=False), svg=False),
+    }
+
+
+def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
+    figure, grid = _figure(FULL, 104)
+    axes: Axes = grid[0, 0]
+    chosen = np.isin(drawn.rows, report.sets.selected)
+    size = float(np.clip(9_000 / len(drawn.rows), 1.5, 22))
+    for label, members, colour, scale in (
+        ("Not selected", ~chosen, INPUT, 1.0),
+        ("Selected", chosen, SELECTED, 1.3),
+    ):
+        if members.any():
+            axes.scatter(
+                *drawn.points[members].T, s=size * scale, c=colour, linewidths=0, label=label
+            )
+    axes.margins(0.06)
+    if images:
+        _place_images(axes, report, drawn)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    figure.legend(loc="outside upper right", ncols=2, markerscale=max(1.0, (14 / size) ** 0.5))
+    return figure
+
+
+def _place_images(axes: Axes, report: Report, drawn: Map) -> None:
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    places = drawn.points[np.searchsorted(drawn.rows, drawn.examples)]
+    for row, place in zip(drawn.examples.tolist(), places, strict=True):
+        pixels = report.thumbnails.get(report.given.filenames[row])
+        if pixels is not None:
+            small = _small(pixels, 96)
+            picture = OffsetImage(small, zoom=34 / 96 / max(small.shape[:2]) * 96)
+            frame = {"edgecolor": SELECTED, "linewidth": 0.9, "facecolor": "white"}
+            axes.add_artist(
+                AnnotationBbox(picture, tuple(place), pad=0.06, bboxprops=frame, frameon=True)
+            )
+
+
+def _small(pixels: Pixels, side: int) -> Pixels:
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def _pair(report: Report, pair: Pair) -> Figure | None:
+    """Return the removed image beside the selected one, or None when neither could be read."""
+    names = [report.given.filenames[row] for row in (pair.selected, pair.removed)]
+    pictures = [report.thumbnails.get(name) for name in names]
+    if all(picture is None for picture in pictures):
+        return None
+    figure, axes = _figure(FULL / 2, 48, 1, 2)
+    titles = ("Selected", f"Removed, distance {pair.distance:.3f}")
+    for place, title, name, picture in zip(axes[0], titles, names, pictures, strict=True):
+        place.set_axis_off()
+        place.set_title(title)
+        place.text(
+            0, -0.03, shown(name, 34, mono_letters()).replace("$", r"\$"), fontsize=5.5,
+            family="DejaVu Sans Mono", va="top", color=FAINT, transform=place.transAxes,
+        )  # fmt: skip
+        if picture is not None:
+            place.imshow(picture)
+    return figure

@@ -1,0 +1,221 @@
+"""`report.pdf`: the report's values as data for `template.typ`, set by typst as PDF/A-2b."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lightly_fs import __version__
+from lightly_fs.report import lettering, summary
+from lightly_fs.report.build import Report
+from lightly_fs.report.examples import Pair
+from lightly_fs.report.figures import Drawing
+from lightly_fs.report.savings import ASSUMPTIONS
+from lightly_fs.report.thumbnails import encode
+
+Json = dict[str, Any]
+
+MAX_SELECTED = 20
+MAX_FAILURES = 40
+
+
+def render_pdf(report: Report, figures: Mapping[str, Drawing]) -> bytes:
+    """Return the document. The same report gives the same bytes.
+
+    PDF/A-2b makes a glyph that no font has an error; text that might have one is escaped before.
+    """
+    import typst
+
+    with tempfile.TemporaryDirectory(prefix="lightly-fs-report-") as name:
+        folder = Path(name)
+        source = folder / "report.typ"
+        source.write_bytes(resources.files(__package__).joinpath("template.typ").read_bytes())
+        for figure, drawing in figures.items():
+            if drawing.svg is not None:
+                (folder / f"{figure}.svg").write_bytes(drawing.svg)
+            elif figure.startswith("scatter_"):
+                (folder / f"{figure}.png").write_bytes(drawing.png)
+        data = _data(report, figures, _Photos(report, folder))
+        (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
+        # These fonts only: any other that is found would be one whose letters we do not know.
+        fonts = typst.Fonts(
+            include_system_fonts=False,
+            include_embedded_fonts=False,
+            font_paths=[lettering.FONTS, _mono_fonts(folder / "fonts")],
+        )
+        compiler = typst.Compiler(input=source, root=folder, font_paths=fonts)
+        finished = int(report.given.facts.finished)
+        made: bytes = compiler.compile(format="pdf", pdf_standards="a-2b", timestamp=finished)
+        return made
+
+
+def _mono_fonts(folder: Path) -> Path:
+    """Put the fonts of foreign text, regular and bold, into a folder of their own."""
+    folder.mkdir()
+    for font in (lettering.mono_font(), lettering.mono_font(bold=True)):
+        shutil.copyfile(font, folder / font.name)
+    return folder
+
+
+class _Photos:
+    """Writes thumbnails beside the document, each once, and tells their names."""
+
+    def __init__(self, report: Report, folder: Path) -> None:
+        self._thumbnails = report.thumbnails
+        self._folder = folder
+        self._names: dict[str, str] = {}
+
+    def __call__(self, filename: str) -> str | None:
+        if filename not in self._thumbnails:
+            return None
+        if filename not in self._names:
+            self._names[filename] = f"photo-{len(self._names)}.jpg"
+            path = self._folder / self._names[filename]
+            path.write_bytes(encode(self._thumbnails[filename], "JPEG"))
+        return self._names[filename]
+
+
+def _text(text: str, width: int) -> str:
+    return lettering.shown(text, width, lettering.mono_letters())
+
+
+def _data(report: Report, figures: Mapping[str, Drawing], photo: _Photos) -> Json:
+    facts = report.given.facts
+    return {
+        "title": summary.headline(report),
+        "lead": summary.lead(report),
+        "run": _text(facts.run_id, 60),
+        "input": _text(lettering.without_secrets(facts.input_uri), 100),
+        "flow": [_line(line) for line in summary.flow(report)],
+        "sums": [_line(line) for line in summary.sums(report)],
+        "cards": [
+            {"label": card.label, "value": card.value, "note": card.note}
+            for card in summary.cards(report)
+        ],
+        "stages": summary.stages(report),
+        "reading": summary.reading(report),
+        "savings": summary.savings_rows(report),
+        "assumptions": ASSUMPTIONS,
+        "findings": summary.findings(report),
+        "distances": summary.distance_rows(report),
+        "notes": list(report.notes),
+        "properties": "properties" in figures,
+        **_maps(report, figures),
+        **_examples(report, photo),
+        **_left_out(report, photo),
+        **_run(report),
+    }
+
+
+def _line(line: summary.Line) -> Json:
+    return {
+        "label": line.label,
+        "count": line.count,
+        "text": f"{line.count:,}",
+        "share": line.share,
+        "level": line.level,
+        "kind": line.kind,
+    }
+
+
+def _maps(report: Report, figures: Mapping[str, Drawing]) -> Json:
+    names = {"pca": "scatter_pca", "pacmap": "scatter_pacmap_k_10"}
+    n_selected = len(report.sets.selected)
+    words = "photographs are some of them, at their places" if n_selected else "none here"
+    return {
+        "map_words": words,
+        "maps": [
+            {"file": f"{names[drawn.key]}.png", "method": f"{drawn.method}."}
+            for drawn in report.maps
+            if names[drawn.key] in figures
+        ][:2],
+    }
+
+
+def _examples(report: Report, photo: _Photos) -> Json:
+    names = report.given.filenames
+    distances = report.given.selection.distances
+    rows = report.shown[:MAX_SELECTED].tolist()
+    total = len(report.sets.selected)
+    words = "All of them" if len(rows) == total else f"The first {len(rows)} of {total:,}"
+    return {
+        "selected_words": f"{words}, in the order in which they were chosen, with the distance to the "
+        "nearest one chosen before.",
+        "selected": [
+            {
+                "file": photo(names[row]),
+                "name": _text(names[row], 27),
+                "note": _pick(rank, float(distances[rank])),
+            }
+            for rank, row in enumerate(rows)
+        ],
+        "pairs_empty": "No image was removed." if total else "Nothing was selected.",
+        "pairs": [_pair(report, pair, photo) for pair in report.pairs],
+    }
+
+
+def _pick(rank: int, distance: float) -> str:
+    return f"{rank + 1}" if distance == float("inf") else f"{rank + 1} · {distance:.3f}"
+
+
+def _pair(report: Report, pair: Pair, photo: _Photos) -> Json:
+    left, right = (report.given.filenames[row] for row in (pair.selected, pair.removed))
+    return {
+        "left": photo(left),
+        "right": photo(right),
+        "left_name": _text(left, 44),
+        "right_name": _text(right, 44),
+        "distance": f"{pair.distance:.3f}",
+    }
+
+
+def _left_out(report: Report, photo: _Photos) -> Json:
+    reasons = {"content": "Same bytes", "pixels": "Same pixels, other bytes"}
+    total = report.given.counts.duplicate
+    failures = report.given.failures
+    more = len(failures) - MAX_FAILURES
+    return {
+        "duplicates_words": f"{total:,} images show exactly what an earlier one shows; the first of each "
+        "kind stays. All are in filenames/duplicate_filenames.txt.",
+        "duplicates": [
+            {
+                "left": photo(duplicate.original),
+                "right": photo(duplicate.filename),
+                "left_name": _text(duplicate.original, 44),
+                "right_name": _text(duplicate.filename, 44),
+                "reason": reasons.get(duplicate.reason, _text(duplicate.reason, 40)),
+            }
+            for duplicate in report.duplicates
+        ],
+        "failure_counts": [
+            (outcome, f"{count:,}", name) for outcome, count, name in summary.failure_counts(report)
+        ],
+        "failures": [
+            (_text(failure.filename, 62), failure.outcome.value, _text(failure.reason, 56))
+            for failure in failures[:MAX_FAILURES]
+        ],
+        "failures_words": f"{more:,} more are in the lists." if more > 0 else "",
+    }
+
+
+def _run(report: Report) -> Json:
+    facts = report.given.facts
+    return {
+        "facts": [
+            ("Run", _text(facts.run_id, 100)),
+            ("Input", _text(lettering.without_secrets(facts.input_uri), 100)),
+            ("Started", summary.when(facts.started)),
+            ("Finished", summary.when(facts.finished)),
+            ("Program", f"lightly-fs {__version__}"),
+        ],
+        "model": [(key, _text(value, 100)) for key, value in summary.model_rows(report)],
+        "config": [
+            (_text(key, 34), _text(value, 30), changed)
+            for key, value, changed in summary.configuration(report.given.config)
+        ],
+    }

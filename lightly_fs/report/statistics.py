@@ -1,0 +1,283 @@
+"""Numbers of a report: histograms of sets, distances between embeddings, sampled when there are many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 40
+MAX_PAIRWISE = 5_000
+"""Samples whose pairwise distances are all computed (12.5 million pairs)."""
+MAX_MULTIPLICATIONS = 1e11
+"""Work of one nearest-neighbour statistic; above it, a random sample of the queries is measured."""
+_TILE = 16_384
+_QUERIES = 1_024
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """A set's values as a histogram over edges that are known elsewhere.
+
+    Attributes:
+        counts: (B,) values by bin; values beyond the edges are counted in the outermost bins.
+        n: How many values there are; the other attributes are 0 when there are none.
+    """
+
+    counts: NDArray[np.int64]
+    n: int
+    mean: float = 0.0
+    std: float = 0.0
+    min: float = 0.0
+    p10: float = 0.0
+    median: float = 0.0
+    p90: float = 0.0
+    max: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One quantity over the input, the selection and a random choice of the selection's size.
+
+    Attributes:
+        edges: (B + 1,) ascending.
+        input: None where it says nothing (the input covers itself with distance 0).
+        n_measured: Values of the input that were measured, if it was sampled; None for all.
+    """
+
+    edges: NDArray[np.float64]
+    input: Distribution | None
+    selected: Distribution
+    random: Distribution
+    n_measured: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """Rows of the candidates that are compared with one another.
+
+    Attributes:
+        n: Number of candidates.
+        selected: (K,) rows in the order they were chosen.
+        random: (K,) ascending rows, drawn without replacement.
+        seed: Of every sample that is drawn for the report.
+    """
+
+    n: int
+    selected: NDArray[np.int64]
+    random: NDArray[np.int64]
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cover:
+    """Which selected sample stands for a candidate.
+
+    Attributes:
+        rows: (Q,) ascending rows of the measured candidates.
+        nearest: (Q,) row of the selected sample nearest to each.
+        distances: (Q,) L2.
+    """
+
+    rows: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingStatistics:
+    """Attributes: `cover` is None when nothing was selected."""
+
+    neighbour: Comparison
+    covering: Comparison
+    pairwise: Comparison
+    cover: Cover | None
+
+
+def draw_sets(n: int, selected: NDArray[np.int64], seed: int) -> Sets:
+    """Return the selection and a random choice of its size.
+
+    The random choice has a stream of its own, so that it differs from a selection by
+    `method=random` with the same seed.
+    """
+    return Sets(n, selected, sample_rows(n, len(selected), seed, stream=1), seed)
+
+
+def sample_rows(n: int, size: int, seed: int, *, stream: int) -> NDArray[np.int64]:
+    """Return `size` of `n` rows, ascending, all of them when there are no more."""
+    if size >= n:
+        return np.arange(n, dtype=np.int64)
+    chosen = np.random.default_rng([seed, stream]).choice(n, size, replace=False)
+    return np.sort(chosen).astype(np.int64)
+
+
+def summarise(values: NDArray[np.floating], edges: NDArray[np.float64]) -> Distribution:
+    """Return the distribution of the finite `values`."""
+    finite = np.asarray(values, np.float64)
+    finite = finite[np.isfinite(finite)]
+    counts = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)[0].astype(np.int64)
+    if not len(finite):
+        return Distribution(counts, 0)
+    low, p10, median, p90, high = (float(q) for q in np.quantile(finite, (0, 0.1, 0.5, 0.9, 1)))
+    mean = min(max(float(finite.mean()), low), high)
+    return Distribution(counts, len(finite), mean, float(finite.std()), low, p10, median, p90, high)
+
+
+def compare(sets: Mapping[str, NDArray[np.floating]], n_measured: int | None = None) -> Comparison:
+    """Return `input` (optional), `selected` and `random` over common edges.
+
+    The edges span the central 99.6 %: one panorama would flatten every other bar.
+    """
+    joined = np.concatenate([np.asarray(values, np.float64) for values in sets.values()])
+    joined = joined[np.isfinite(joined)]
+    low, high = np.quantile(joined, (0.002, 0.998)) if len(joined) else (0.0, 1.0)
+    if high - low <= 1e-9 * max(1.0, abs(high)):
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, BINS + 1)
+    made = {name: summarise(values, edges) for name, values in sets.items()}
+    return Comparison(edges, made.get("input"), made["selected"], made["random"], n_measured)
+
+
+def nearest(
+    queries: NDArray[np.floating], references: NDArray[np.floating], *, own: NDArray[np.int64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the L2 distance (Q,) and row (Q,) of the reference nearest to each query.
+
+    Neighbours are found by |q|² + |r|² - 2 q·r on centred vectors, in tiles; their distances are
+    then computed from the differences, so that they are exact where the sum cancels.
+
+    Args:
+        queries: (Q, D).
+        references: (R, D), not empty (at least two rows with `own`).
+        own: (Q,) the reference that is the query itself and no neighbour.
+    """
+    middle = references.mean(axis=0, dtype=np.float64).astype(np.float32)
+    best = np.full(len(queries), np.inf, np.float32)
+    found = np.zeros(len(queries), np.int64)
+    for start in range(0, len(references), _TILE):
+        tile = np.asarray(references[start : start + _TILE], np.float32) - middle
+        norms = np.einsum("rd,rd->r", tile, tile)
+        for first in range(0, len(queries), _QUERIES):
+            rows = slice(first, first + _QUERIES)
+            scores = norms - 2 * ((np.asarray(queries[rows], np.float32) - middle) @ tile.T)
+            if own is not None:
+                _forbid(scores, own[rows] - start)
+            here = scores.argmin(axis=1)
+            value = scores[np.arange(len(here)), here]
+            better = value < best[rows]
+            best[rows] = np.where(better, value, best[rows])
+            found[rows] = np.where(better, here + start, found[rows])
+    return _row_distances(queries, references, found), found
+
+
+def _row_distances(
+    left: NDArray[np.floating], right: NDArray[np.floating], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return |left[i] - right[rows[i]]|, in pieces that stay small."""
+    distances = np.empty(len(left))
+    for first in range(0, len(left), _TILE):
+        part = slice(first, first + _TILE)
+        distances[part] = np.linalg.norm(
+            np.asarray(left[part], np.float64) - np.asarray(right[rows[part]], np.float64), axis=1
+        )
+    return distances
+
+
+def _forbid(scores: NDArray[np.float32], columns: NDArray[np.int64]) -> None:
+    inside = np.flatnonzero((columns >= 0) & (columns < scores.shape[1]))
+    scores[inside, columns[inside]] = np.inf
+
+
+def affordable(n_queries: int, n_references: int, dimensions: int) -> int:
+    """Return how many of the queries can be measured within `MAX_MULTIPLICATIONS`."""
+    return min(n_queries, max(100, int(MAX_MULTIPLICATIONS / max(1, n_references * dimensions))))
+
+
+def neighbour_distances(
+    vectors: NDArray[np.float32], rows: NDArray[np.int64] | None, seed: int
+) -> NDArray[np.float64]:
+    """Return the distance of each member of a set to its nearest other member.
+
+    Args:
+        vectors: (N, D).
+        rows: The set; None for all.
+        seed: Draws the members to measure when they are too many.
+    """
+    members = vectors if rows is None else vectors[rows]
+    if len(members) < 2:
+        return np.empty(0)
+    size = affordable(len(members), *members.shape)
+    queries = sample_rows(len(members), size, seed, stream=2)
+    return nearest(members[queries], members, own=queries)[0]
+
+
+def cover(
+    vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int
+) -> Cover | None:
+    """Return which of `rows` is nearest to each candidate (a sample of them if they are many)."""
+    if not len(rows):
+        return None
+    size = affordable(len(vectors), len(rows), vectors.shape[1])
+    queries = sample_rows(len(vectors), size, seed, stream=3)
+    distances, found = nearest(vectors[queries], vectors[rows], own=None)
+    return Cover(queries, rows[found], distances)
+
+
+def pairwise_distances(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the N (N - 1) / 2 distances between the rows of (N, D)."""
+    if len(vectors) < 2:
+        return np.empty(0, np.float32)
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    norms = np.einsum("nd,nd->n", centred, centred)
+    parts = []
+    for row in range(0, len(centred) - 1, 512):
+        block = centred[row : row + 512]
+        squares = norms[row : row + 512, None] + norms[row:] - 2 * (block @ centred[row:].T)
+        above = np.triu_indices(len(block), 1, squares.shape[1])
+        parts.append(np.sqrt(np.maximum(squares[above], 0)).astype(np.float32))
+    return np.concatenate(parts)
+
+
+def embedding_statistics(
+    vectors: NDArray[np.float32], sets: Sets, memory_gb: float
+) -> EmbeddingStatistics:
+    """Return distances within and between the sets of the candidates' vectors (N, D).
+
+    Args:
+        memory_gb: Bounds the matrix of pairwise distances (8 bytes each).
+    """
+    seed = sets.seed
+    within = {
+        "input": neighbour_distances(vectors, None, seed),
+        "selected": neighbour_distances(vectors, sets.selected, seed),
+        "random": neighbour_distances(vectors, sets.random, seed),
+    }
+    chosen, drawn = cover(vectors, sets.selected, seed), cover(vectors, sets.random, seed)
+    none = np.empty(0)
+    covering = {
+        "selected": none if chosen is None else chosen.distances,
+        "random": none if drawn is None else drawn.distances,
+    }
+    return EmbeddingStatistics(
+        neighbour=compare(within, _fewer(len(within["input"]), sets.n)),
+        covering=compare(covering, _fewer(len(covering["selected"]), sets.n)),
+        pairwise=_pairwise(vectors, sets, memory_gb),
+        cover=chosen,
+    )
+
+
+def _pairwise(vectors: NDArray[np.float32], sets: Sets, memory_gb: float) -> Comparison:
+    limit = max(2, min(MAX_PAIRWISE, math.isqrt(int(memory_gb * 1e9 / 8))))
+    members = {"input": np.arange(sets.n), "selected": sets.selected, "random": sets.random}
+    distances = {
+        name: pairwise_distances(vectors[rows[sample_rows(len(rows), limit, sets.seed, stream=4)]])
+        for name, rows in members.items()
+    }
+    return compare(distances, _fewer(min(limit, sets.n), sets.n))
+
+
+def _fewer(measured: int, n: int) -> int | None:
+    return measured if 1 < measured < n else None

@@ -1,0 +1,437 @@
+"""Measure a whole run, from a bucket 20 ms away to the report, against the naive program.
+
+    python scripts/bench_run.py [--images 2500] [--cases naive bundled same off] [--work DIR]
+
+Makes the images, serves them with `rclone serve s3` behind a proxy that delays each response, and
+runs every case in a fresh process with empty caches. CPU and memory are those of the whole process
+tree, s3fs processes included, the server and the proxy not. One JSON line per case, then one with
+the ratios. Results go to a plain directory.
+
+Cases: `naive` (`naive_pipeline.py` on the first `--naive-images`), `bundled` (the default model),
+`same` (the naive program's model), `off` (bundled, no properties), `mount` (bundled, read through
+s3fs), `alone` (decoding and inference in one process, bytes in memory).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+MODEL = "mobilenet_v3_large"
+BUCKET, NAIVE_BUCKET = "photographs", "photographs-naive"
+RUNS = {
+    "bundled": [],
+    "same": [f"model=torchvision/{MODEL}", "weights=random"],
+    "off": ["properties=off"],
+    "mount": ["read_through=mount"],
+}
+PR_SET_CHILD_SUBREAPER = 36
+SAMPLE_S = 0.1
+
+
+@dataclass
+class Usage:
+    """What a program and everything it started used.
+
+    Attributes:
+        cpu_at: (seconds since the start, CPU seconds so far, line) for each line on stderr.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_rss_mb: float
+    stdout: str
+    code: int
+    cpu_at: list[tuple[float, float, str]] = field(default_factory=list)
+
+
+def run_measured(command: Sequence[str], environ: dict[str, str], log: Path) -> Usage:
+    """Run a program below a process that adopts its daemons, until the last of them has ended."""
+    started = time.monotonic()
+    reaper = subprocess.Popen(
+        [sys.executable, __file__, "--reap", *command],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    tree = Tree(reaper.pid)
+    lines: list[tuple[float, float, str]] = []
+
+    def listen() -> None:
+        for line in reaper.stderr or ():
+            lines.append((time.monotonic() - started, tree.cpu(), line.rstrip()))
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    with tree.watched():
+        output = (reaper.stdout or contextlib.nullcontext("")).read()  # type: ignore[union-attr]
+        code = reaper.wait()
+    listener.join()
+    log.write_text("".join(f"{at:8.2f} {cpu:8.2f} {line}\n" for at, cpu, line in lines))
+    *stdout, last = output.rstrip("\n").split("\n")
+    end = json.loads(last)
+    wall = end["program_wall_s"]
+    return Usage(wall, end["cpu_s"], tree.peak / 1e6, "\n".join(stdout), code, lines)
+
+
+def reap(command: Sequence[str]) -> int:
+    """Run a command, wait for every descendant, and print what they used on the last line."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    started = time.monotonic()
+    code = subprocess.call(command)
+    wall = time.monotonic() - started
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(json.dumps({"program_wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime}), flush=True)
+    return code
+
+
+class Tree:
+    """Memory and CPU time of the descendants of a process."""
+
+    def __init__(self, pid: int) -> None:
+        self.root = psutil.Process(pid)
+        self.peak = 0
+        self._stop = threading.Event()
+
+    def cpu(self) -> float:
+        """Return CPU seconds of living descendants and of those they have waited for."""
+        total = 0.0
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])
+        return total
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note the largest sum of resident memory (pages that forks share count repeatedly)."""
+        thread = threading.Thread(target=self._watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_S):
+            total = 0
+            for process in self._processes():
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_info().rss
+            self.peak = max(self.peak, total)
+
+    def _processes(self) -> list[psutil.Process]:
+        try:
+            return [*self.root.children(recursive=True)]
+        except psutil.Error:
+            return []
+
+
+@contextlib.contextmanager
+def served(directory: Path, delay_ms: float) -> Iterator[str]:
+    """Serve the folders of a directory as buckets; yield the URL of the delaying proxy."""
+    from tests.latency_proxy import latency_proxy
+
+    rclone = shutil.which("rclone") or str(Path(sys.executable).parent / "rclone")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", "test,test"]
+    command += ["--vfs-cache-mode", "off", "--no-checksum", str(directory)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        with latency_proxy(f"http://127.0.0.1:{port}", delay_ms=delay_ms) as proxy:
+            yield proxy.url
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    raise SystemExit("rclone serve s3 did not start")
+
+
+@dataclass
+class Bench:
+    work: Path
+    url: str
+    images: int
+    naive_images: int
+    keep_caches: bool
+
+    def environ(self) -> dict[str, str]:
+        """Return an environment with credentials, and with a home where nothing is cached yet."""
+        home = self.work / "home"
+        if not self.keep_caches:
+            shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(exist_ok=True)
+        kept = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+        return {
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            "HOME": str(home),
+            "NUMBA_CACHE_DIR": str(home / "numba"),
+            "PYTHONPATH": str(ROOT),
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def naive(self) -> dict[str, Any]:
+        script, mount = ROOT / "scripts" / "naive_pipeline.py", self.work / "naive-mount"
+        command = [sys.executable, str(script), NAIVE_BUCKET, str(mount), "--url", self.url]
+        command += ["--model", MODEL, "--output", str(self.work / "naive.csv")]
+        usage = run_measured(command, self.environ(), self.work / "naive.log")
+        if usage.code:
+            raise SystemExit(
+                f"the naive program ended with {usage.code}, see {self.work}/naive.log"
+            )
+        said = json.loads(usage.stdout)
+        result = _described("naive", usage, said["images"])
+        result["seconds"] = said["seconds"]
+        result["embed_img_s"] = round(said["images"] / said["seconds"]["embed"], 1)
+        return result
+
+    def lightly_fs(self, case: str) -> dict[str, Any]:
+        output = self.work / "out"
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        words = [f"input_dir=s3://{BUCKET}/", f"output_dir={output}", "run_directory=bench"]
+        words += ["stopping_condition.n_samples=0.1", "read_through=object", *RUNS[case]]
+        command = [sys.executable, "-m", "lightly_fs", "run", "--json", *_last_of_each(words)]
+        usage = run_measured(command, self.environ(), self.work / f"{case}.log")
+        if usage.code:
+            raise SystemExit(f"`{case}` ended with {usage.code}, see {self.work}/{case}.log")
+        said = json.loads(usage.stdout.strip().split("\n")[-1])
+        result = _described(case, usage, self.images)
+        result["counts"] = said["counts"]
+        result["read_through"] = said["read_through"]
+        timings = said["timings"]
+        result["seconds"] = {stage: timing["seconds"] for stage, timing in timings.items()}
+        result["embed_img_s"] = round(self.images / timings["embed"]["seconds"], 1)
+        result["list_img_s"] = round(self.images / timings["list"]["seconds"], 1)
+        before, after = (_cpu_when(usage, stage) for stage in ("list", "embed"))
+        if before is not None and after is not None:
+            result["embed_cpu_ms_per_image"] = round((after - before) / self.images * 1000, 3)
+        return result
+
+    def alone(self) -> list[dict[str, Any]]:
+        results = []
+        folder = self.work / "buckets" / BUCKET
+        for case in ("bundled", "same", "off"):
+            words = [word for word in RUNS[case] if not word.startswith("read")]
+            command = [sys.executable, __file__, "--alone", str(folder), str(self.images), *words]
+            usage = run_measured(command, self.environ(), self.work / f"alone-{case}.log")
+            if usage.code:
+                raise SystemExit(f"`alone` failed, see {self.work}/alone-{case}.log")
+            results.append({"case": f"alone-{case}", **json.loads(usage.stdout.split("\n")[-1])})
+        return results
+
+
+def _last_of_each(words: Sequence[str]) -> list[str]:
+    """Keep the last word of each key."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
+def _cpu_when(usage: Usage, stage: str) -> float | None:
+    """Return the tree's CPU seconds when the progress line that ends a stage was printed."""
+    return next((cpu for _, cpu, line in usage.cpu_at if line.startswith(stage)), None)
+
+
+def _described(case: str, usage: Usage, images: int) -> dict[str, Any]:
+    return {
+        "case": case,
+        "images": images,
+        "img_s": round(images / usage.wall_s, 1),
+        "wall_s": round(usage.wall_s, 2),
+        "cpu_ms_per_image": round(usage.cpu_s / images * 1000, 2),
+        "peak_rss_mb": round(usage.peak_rss_mb),
+    }
+
+
+def decode_and_infer(folder: Path, count: int, words: Sequence[str]) -> dict[str, Any]:
+    """Decode and embed the images of a folder, bytes in memory, nothing else: the floor."""
+    import torch
+    from bench_images import path_of
+
+    from lightly_fs.config import load_config
+    from lightly_fs.decoding.images import DecodeSettings, decode_image
+    from lightly_fs.decoding.jpeg import decode_jpeg
+    from lightly_fs.decoding.raster import resized
+    from lightly_fs.embedding.load import load_embedder
+
+    config = load_config([f"input_dir={folder}", "output_dir=/nowhere", *words])
+    embedder = load_embedder(config)
+    side = embedder.info.input_size
+    settings = DecodeSettings(size=side, properties=config.properties)
+    data = [(folder / path_of(index)).read_bytes() for index in range(min(count, 1000))]
+
+    def plainly(one: bytes) -> Any:  # noqa: ANN401 - an array
+        raster = decode_jpeg(one, max(side, 224), settings.max_pixels)
+        return resized(raster.pixels, side, side)
+
+    plain, pixels = _cpu(plainly, data)
+    whole, _ = _cpu(lambda one: decode_image(one, settings), data)
+    size = config.batch_size
+    batches = [
+        torch.stack([torch.from_numpy(image) for image in pixels[start : start + size]])
+        for start in range(0, len(pixels) - size + 1, size)
+    ] or [torch.from_numpy(pixels[0])[None].repeat(size, 1, 1, 1)]
+    names = [str(row) for row in range(size)]
+    embedder.embed(batches[0], names)
+    started, cpu = time.perf_counter(), time.process_time()
+    for batch in batches:
+        embedder.embed(batch, names)
+    embed_wall, embed_cpu = time.perf_counter() - started, time.process_time() - cpu
+    infer = embed_cpu / len(batches) / size
+    return {
+        "images": len(data),
+        "mean_bytes": round(statistics.fmean(map(len, data))),
+        "model": embedder.info.name,
+        "runtime": f"{embedder.info.runtime} {embedder.info.precision}",
+        "input_size": side,
+        "decode_cpu_ms": round(plain * 1000, 3),
+        "decode_hash_properties_cpu_ms": round(whole * 1000, 3),
+        "infer_cpu_ms": round(infer * 1000, 3),
+        "infer_img_s": round(len(batches) * size / embed_wall, 1),
+        "cpu_ms_per_image": round((plain + infer) * 1000, 3),
+        "cpu_ms_per_image_with_hash_and_properties": round((whole + infer) * 1000, 3),
+    }
+
+
+def _cpu(function: Callable[[bytes], Any], data: Sequence[bytes]) -> tuple[float, list[Any]]:
+    """Return CPU seconds per item on two threads, and the results."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(function, data[:8]))
+        cpu = time.process_time()
+        results = list(pool.map(function, data))
+        return (time.process_time() - cpu) / len(data), results
+
+
+def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the ratios that can be made of the cases that were measured."""
+
+    def ratio(a: str, b: str, key: str, other: str | None = None) -> float | None:
+        if a not in results or b not in results or key not in results[a]:
+            return None
+        return round(cast("float", results[a][key]) / cast("float", results[b][other or key]), 2)
+
+    floor = "cpu_ms_per_image"
+    ratios = {
+        "bundled_times_naive (>= 18)": ratio("bundled", "naive", "img_s"),
+        "bundled_times_naive_embed_stage": ratio("bundled", "naive", "embed_img_s"),
+        "same_model_times_naive (>= 13)": ratio("same", "naive", "img_s"),
+        "same_model_times_naive_embed_stage": ratio("same", "naive", "embed_img_s"),
+        "properties_on_of_off (>= 0.67)": ratio("bundled", "off", "img_s"),
+        "properties_on_of_off_embed_stage": ratio("bundled", "off", "embed_img_s"),
+    }
+    for case in ("bundled", "same", "off"):
+        alone, stage = f"alone-{case}", "embed_cpu_ms_per_image"
+        ratios[f"{case}_cpu_of_decode_and_inference (<= 1.25)"] = ratio(case, alone, floor)
+        ratios[f"{case}_embed_stage_cpu_of_decode_and_inference"] = ratio(case, alone, stage, floor)
+    return {"case": "ratios", **{name: value for name, value in ratios.items() if value}}
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--reap"]:
+        return reap(sys.argv[2:])
+    if sys.argv[1:2] == ["--alone"]:
+        print(json.dumps(decode_and_infer(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])))
+        return 0
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--images", type=int, default=2500)
+    parser.add_argument("--naive-images", type=int, default=300)
+    parser.add_argument("--delay-ms", type=float, default=20)
+    parser.add_argument("--work", type=Path, help="where images are made and kept")
+    parser.add_argument("--keep-caches", action="store_true", help="later cases find warm caches")
+    parser.add_argument("--cases", nargs="+", default=["naive", "bundled", "same", "off", "alone"])
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        work = arguments.work
+        if work is None:
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-run-")))
+        work = work.resolve()
+        naive_images = min(arguments.naive_images, arguments.images)
+        _report(make_buckets(work / "buckets", arguments.images, naive_images))
+        url = stack.enter_context(served(work / "buckets", arguments.delay_ms))
+        bench = Bench(work, url, arguments.images, naive_images, arguments.keep_caches)
+        results: dict[str, dict[str, Any]] = {}
+        for case in arguments.cases:
+            for result in _measure(bench, case):
+                results[result["case"]] = result
+                _report(result)
+        _report(compare(results))
+    return 0
+
+
+def _measure(bench: Bench, case: str) -> list[dict[str, Any]]:
+    if case == "alone":
+        return bench.alone()
+    return [bench.naive() if case == "naive" else bench.lightly_fs(case)]
+
+
+def make_buckets(directory: Path, images: int, naive_images: int) -> dict[str, Any]:
+    """Make the images, and hard links to the first of them as the naive program's bucket."""
+    from bench_images import make_images, path_of
+
+    for bucket in (BUCKET, NAIVE_BUCKET):
+        for path in (directory / bucket).rglob("*.jpg"):
+            if bucket == NAIVE_BUCKET or int(path.stem.removeprefix("image_")) >= images:
+                path.unlink()
+    size = make_images(directory / BUCKET, images)
+    subset = 0
+    for index in range(naive_images):
+        source, target = (directory / name / path_of(index) for name in (BUCKET, NAIVE_BUCKET))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(source)
+        subset += source.stat().st_size
+    return {
+        "case": "data",
+        "images": images,
+        "mean_bytes": size // images,
+        "naive_images": naive_images,
+        "naive_mean_bytes": subset // naive_images,
+        "cpus": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _report(result: dict[str, Any]) -> None:
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

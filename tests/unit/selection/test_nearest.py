@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightly_fs.selection import nearest
+from lightly_fs.selection.nearest import Nearest, covering_distances
+
+from .brute_force import KINDS, dataset, datasets
+
+
+@settings(max_examples=50, deadline=None)
+@given(datasets, st.integers(1, 20), st.integers(1, 100))
+def test_covering_distances_are_those_of_all_pairs(vectors, n_selected, block):
+    selected = vectors[::3][:n_selected]
+    pairs = np.square(vectors[:, None].astype(np.float64) - selected[None]).sum(axis=2)
+
+    distances, rows = covering_distances(vectors, selected, block)
+    np.testing.assert_allclose(distances, np.sqrt(pairs.min(axis=1)), rtol=1e-6)
+    np.testing.assert_array_equal(rows, pairs.argmin(axis=1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_and_numpy_agree_to_the_last_bit(kind, monkeypatch):
+    monkeypatch.setattr(nearest, "CENTRES_AT_ONCE", 30)
+    for dimensions in (1, 2, 3, 5, 64):
+        vectors = dataset(kind, 200, dimensions, seed=3)
+        plain, plain_rows = Nearest(compiled=False).squared(vectors, vectors[:100])
+        fast, fast_rows = Nearest(compiled=True).squared(vectors, vectors[:100])
+        assert plain.tobytes() == fast.tobytes()
+        np.testing.assert_array_equal(plain_rows, fast_rows)
+
+
+def test_nothing_selected_is_infinitely_far():
+    distances, rows = covering_distances(np.ones((2, 3), np.float32), np.ones((0, 3), np.float32))
+
+    assert distances.tolist() == [np.inf, np.inf]
+    assert rows.tolist() == [-1, -1]
