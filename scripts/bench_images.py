@@ -40,8 +40,8 @@ def photographs() -> list[Path]:
 def make_images(directory: Path, count: int) -> int:
     """Write `count` images into ten folders below `directory`; return their bytes.
 
-    Image i is a random crop of a photograph, scaled to its size, of content that depends on i alone:
-    images that are there already are kept. Any stretch of four has all sizes.
+    Image i is a random crop of a photograph, scaled to its size. It depends on i alone, so what
+    is there already is kept. Any stretch of four has all sizes.
     """
     for folder in range(min(FOLDERS, count)):
         (directory / f"camera_{folder}").mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,11 @@
 
 Makes the images, serves them with `rclone serve s3` behind a proxy that delays each response, and
 runs every case in a fresh process with empty caches. CPU and memory are those of the whole process
-tree, s3fs processes included, the server and the proxy not. One JSON line per case, then one with
-the ratios. Results go to a plain directory.
+tree, s3fs processes included, the server and the proxy not. Results go to a plain directory. One
+JSON line per case, then one with the ratios. `beyond_start` compares with a run on 64 images.
 
-Cases: `naive` (`naive_pipeline.py` on the first `--naive-images`), `bundled` (the default model),
+Cases: `naive` (`naive_pipeline.py` on the first `--naive-images`; `img_s_extrapolated` is for all
+of them, with its start counted once), `bundled` (the default model),
 `same` (the naive program's model), `off` (bundled, no properties), `mount` (bundled, read through
 s3fs), `alone` (decoding and inference in one process, bytes in memory).
 """
@@ -16,141 +17,39 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
-import resource
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-
-import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+from bench_images import make_images, path_of  # noqa: E402
+from bench_process import Usage, run_measured  # noqa: E402
+
 MODEL = "mobilenet_v3_large"
-BUCKET, NAIVE_BUCKET = "photographs", "photographs-naive"
+BUCKET, NAIVE_BUCKET, FEW_BUCKET = "photographs", "photographs-naive", "photographs-few"
+FEW = 64
+"""A run on so few images costs little but its start; what is beyond it grows with the images."""
+STAGES = {"list": ["list"], "embed": ["embed"], "work": ["list", "embed", "select"]}
+"""`work` is what the naive program does too; it makes no report."""
 RUNS = {
     "bundled": [],
     "same": [f"model=torchvision/{MODEL}", "weights=random"],
     "off": ["properties=off"],
     "mount": ["read_through=mount"],
 }
-PR_SET_CHILD_SUBREAPER = 36
-SAMPLE_S = 0.1
-
-
-@dataclass
-class Usage:
-    """What a program and everything it started used.
-
-    Attributes:
-        cpu_at: (seconds since the start, CPU seconds so far, line) for each line on stderr.
-    """
-
-    wall_s: float
-    cpu_s: float
-    peak_rss_mb: float
-    stdout: str
-    code: int
-    cpu_at: list[tuple[float, float, str]] = field(default_factory=list)
-
-
-def run_measured(command: Sequence[str], environ: dict[str, str], log: Path) -> Usage:
-    """Run a program below a process that adopts its daemons, until the last of them has ended."""
-    started = time.monotonic()
-    reaper = subprocess.Popen(
-        [sys.executable, __file__, "--reap", *command],
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    tree = Tree(reaper.pid)
-    lines: list[tuple[float, float, str]] = []
-
-    def listen() -> None:
-        for line in reaper.stderr or ():
-            lines.append((time.monotonic() - started, tree.cpu(), line.rstrip()))
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    with tree.watched():
-        output = (reaper.stdout or contextlib.nullcontext("")).read()  # type: ignore[union-attr]
-        code = reaper.wait()
-    listener.join()
-    log.write_text("".join(f"{at:8.2f} {cpu:8.2f} {line}\n" for at, cpu, line in lines))
-    *stdout, last = output.rstrip("\n").split("\n")
-    end = json.loads(last)
-    wall = end["program_wall_s"]
-    return Usage(wall, end["cpu_s"], tree.peak / 1e6, "\n".join(stdout), code, lines)
-
-
-def reap(command: Sequence[str]) -> int:
-    """Run a command, wait for every descendant, and print what they used on the last line."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    started = time.monotonic()
-    code = subprocess.call(command)
-    wall = time.monotonic() - started
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(json.dumps({"program_wall_s": wall, "cpu_s": used.ru_utime + used.ru_stime}), flush=True)
-    return code
-
-
-class Tree:
-    """Memory and CPU time of the descendants of a process."""
-
-    def __init__(self, pid: int) -> None:
-        self.root = psutil.Process(pid)
-        self.peak = 0
-        self._stop = threading.Event()
-
-    def cpu(self) -> float:
-        """Return CPU seconds of living descendants and of those they have waited for."""
-        total = 0.0
-        for process in self._processes():
-            with contextlib.suppress(psutil.Error):
-                total += sum(process.cpu_times()[:4])
-        return total
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Note the largest sum of resident memory (pages that forks share count repeatedly)."""
-        thread = threading.Thread(target=self._watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(SAMPLE_S):
-            total = 0
-            for process in self._processes():
-                with contextlib.suppress(psutil.Error):
-                    total += process.memory_info().rss
-            self.peak = max(self.peak, total)
-
-    def _processes(self) -> list[psutil.Process]:
-        try:
-            return [*self.root.children(recursive=True)]
-        except psutil.Error:
-            return []
 
 
 @contextlib.contextmanager
@@ -222,37 +121,51 @@ class Bench:
         said = json.loads(usage.stdout)
         result = _described("naive", usage, said["images"])
         result["seconds"] = said["seconds"]
-        result["embed_img_s"] = round(said["images"] / said["seconds"]["embed"], 1)
+        for name, stages in STAGES.items():
+            seconds = sum(said["seconds"][stage] for stage in stages)
+            result[f"{name}_img_s"] = round(said["images"] / seconds, 1)
+        # Starting costs the same for any number of images; the rest grows with it.
+        steps = sum(said["seconds"].values())
+        whole = usage.wall_s - steps + steps * self.images / said["images"]
+        result["img_s_extrapolated"] = round(self.images / whole, 1)
         return result
 
     def lightly_fs(self, case: str) -> dict[str, Any]:
+        few, _ = self._run(case, FEW_BUCKET)
+        usage, said = self._run(case, BUCKET)
+        result = _described(case, usage, self.images)
+        beyond = max(1, self.images - FEW)
+        result["beyond_start_img_s"] = round(beyond / max(0.001, usage.wall_s - few.wall_s), 1)
+        beyond_cpu = (usage.cpu_s - few.cpu_s) / beyond * 1000
+        result["beyond_start_cpu_ms_per_image"] = round(beyond_cpu, 2)
+        result["start_wall_s"], result["start_cpu_s"] = round(few.wall_s, 2), round(few.cpu_s, 2)
+        timings = {stage: one["seconds"] for stage, one in said["timings"].items()}
+        result["seconds"] = timings
+        for name, stages in STAGES.items():
+            seconds = sum(timings[stage] for stage in stages)
+            result[f"{name}_img_s"] = round(self.images / max(seconds, 0.001), 1)
+        before, after = (_cpu_when(usage, stage) for stage in ("list", "embed"))
+        if before is not None and after is not None:
+            result["embed_cpu_ms_per_image"] = round((after - before) / self.images * 1000, 3)
+        return {**result, "counts": said["counts"], "read_through": said["read_through"]}
+
+    def _run(self, case: str, bucket: str) -> tuple[Usage, dict[str, Any]]:
         output = self.work / "out"
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
-        words = [f"input_dir=s3://{BUCKET}/", f"output_dir={output}", "run_directory=bench"]
+        words = [f"input_dir=s3://{bucket}/", f"output_dir={output}", "run_directory=bench"]
         words += ["stopping_condition.n_samples=0.1", "read_through=object", *RUNS[case]]
         command = [sys.executable, "-m", "lightly_fs", "run", "--json", *_last_of_each(words)]
         usage = run_measured(command, self.environ(), self.work / f"{case}.log")
         if usage.code:
             raise SystemExit(f"`{case}` ended with {usage.code}, see {self.work}/{case}.log")
-        said = json.loads(usage.stdout.strip().split("\n")[-1])
-        result = _described(case, usage, self.images)
-        result["counts"] = said["counts"]
-        result["read_through"] = said["read_through"]
-        timings = said["timings"]
-        result["seconds"] = {stage: timing["seconds"] for stage, timing in timings.items()}
-        result["embed_img_s"] = round(self.images / timings["embed"]["seconds"], 1)
-        result["list_img_s"] = round(self.images / timings["list"]["seconds"], 1)
-        before, after = (_cpu_when(usage, stage) for stage in ("list", "embed"))
-        if before is not None and after is not None:
-            result["embed_cpu_ms_per_image"] = round((after - before) / self.images * 1000, 3)
-        return result
+        return usage, json.loads(usage.stdout.strip().split("\n")[-1])
 
-    def alone(self) -> list[dict[str, Any]]:
+    def alone(self, cases: Sequence[str]) -> list[dict[str, Any]]:
         results = []
         folder = self.work / "buckets" / BUCKET
-        for case in ("bundled", "same", "off"):
-            words = [word for word in RUNS[case] if not word.startswith("read")]
+        for case in cases:
+            words = RUNS[case]
             command = [sys.executable, __file__, "--alone", str(folder), str(self.images), *words]
             usage = run_measured(command, self.environ(), self.work / f"alone-{case}.log")
             if usage.code:
@@ -285,7 +198,6 @@ def _described(case: str, usage: Usage, images: int) -> dict[str, Any]:
 def decode_and_infer(folder: Path, count: int, words: Sequence[str]) -> dict[str, Any]:
     """Decode and embed the images of a folder, bytes in memory, nothing else: the floor."""
     import torch
-    from bench_images import path_of
 
     from lightly_fs.config import load_config
     from lightly_fs.decoding.images import DecodeSettings, decode_image
@@ -349,25 +261,26 @@ def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
             return None
         return round(cast("float", results[a][key]) / cast("float", results[b][other or key]), 2)
 
-    floor = "cpu_ms_per_image"
-    ratios = {
-        "bundled_times_naive (>= 18)": ratio("bundled", "naive", "img_s"),
-        "bundled_times_naive_embed_stage": ratio("bundled", "naive", "embed_img_s"),
-        "same_model_times_naive (>= 13)": ratio("same", "naive", "img_s"),
-        "same_model_times_naive_embed_stage": ratio("same", "naive", "embed_img_s"),
-        "properties_on_of_off (>= 0.67)": ratio("bundled", "off", "img_s"),
-        "properties_on_of_off_embed_stage": ratio("bundled", "off", "embed_img_s"),
-    }
+    ratios: dict[str, float | None] = {}
+    for case in ("bundled", "same"):
+        whole = ratio(case, "naive", "img_s", "img_s_extrapolated")
+        ratios[f"{case}_of_naive_whole_process"] = whole
+        ratios[f"{case}_of_naive_beyond_start"] = ratio(
+            case, "naive", "beyond_start_img_s", "work_img_s"
+        )
+        for name in STAGES:
+            ratios[f"{case}_of_naive_{name}"] = ratio(case, "naive", f"{name}_img_s")
+    for key in ("img_s", "beyond_start_img_s", "embed_img_s"):
+        ratios[f"properties_on_of_off_{key}"] = ratio("bundled", "off", key)
     for case in ("bundled", "same", "off"):
-        alone, stage = f"alone-{case}", "embed_cpu_ms_per_image"
-        ratios[f"{case}_cpu_of_decode_and_inference (<= 1.25)"] = ratio(case, alone, floor)
-        ratios[f"{case}_embed_stage_cpu_of_decode_and_inference"] = ratio(case, alone, stage, floor)
-    return {"case": "ratios", **{name: value for name, value in ratios.items() if value}}
+        for key in ("cpu_ms_per_image", "embed_cpu_ms_per_image", "beyond_start_cpu_ms_per_image"):
+            ratios[f"{case}_{key}_of_alone"] = ratio(case, f"alone-{case}", key, "cpu_ms_per_image")
+    targets = {"bundled_of_naive": 18, "same_of_naive": 13, "cpu_of_alone": 1.25, "on_of_off": 0.67}
+    found = {name: value for name, value in ratios.items() if value is not None}
+    return {"case": "ratios", **found, "targets": targets}
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["--reap"]:
-        return reap(sys.argv[2:])
     if sys.argv[1:2] == ["--alone"]:
         print(json.dumps(decode_and_infer(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])))
         return 0
@@ -390,34 +303,27 @@ def main() -> int:
         bench = Bench(work, url, arguments.images, naive_images, arguments.keep_caches)
         results: dict[str, dict[str, Any]] = {}
         for case in arguments.cases:
-            for result in _measure(bench, case):
+            for result in _measure(bench, case, arguments.cases):
                 results[result["case"]] = result
                 _report(result)
         _report(compare(results))
     return 0
 
 
-def _measure(bench: Bench, case: str) -> list[dict[str, Any]]:
+def _measure(bench: Bench, case: str, cases: Sequence[str]) -> list[dict[str, Any]]:
     if case == "alone":
-        return bench.alone()
+        return bench.alone([one for one in ("bundled", "same", "off") if one in cases])
     return [bench.naive() if case == "naive" else bench.lightly_fs(case)]
 
 
 def make_buckets(directory: Path, images: int, naive_images: int) -> dict[str, Any]:
-    """Make the images, and hard links to the first of them as the naive program's bucket."""
-    from bench_images import make_images, path_of
-
-    for bucket in (BUCKET, NAIVE_BUCKET):
-        for path in (directory / bucket).rglob("*.jpg"):
-            if bucket == NAIVE_BUCKET or int(path.stem.removeprefix("image_")) >= images:
-                path.unlink()
+    """Make the images, and hard links to the first of them as smaller buckets."""
+    for path in (directory / BUCKET).rglob("*.jpg"):
+        if int(path.stem.removeprefix("image_")) >= images:
+            path.unlink()
     size = make_images(directory / BUCKET, images)
-    subset = 0
-    for index in range(naive_images):
-        source, target = (directory / name / path_of(index) for name in (BUCKET, NAIVE_BUCKET))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.hardlink_to(source)
-        subset += source.stat().st_size
+    subset = _link_first(directory, NAIVE_BUCKET, naive_images)
+    _link_first(directory, FEW_BUCKET, min(FEW, images))
     return {
         "case": "data",
         "images": images,
@@ -427,6 +333,17 @@ def make_buckets(directory: Path, images: int, naive_images: int) -> dict[str, A
         "cpus": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def _link_first(directory: Path, bucket: str, count: int) -> int:
+    shutil.rmtree(directory / bucket, ignore_errors=True)
+    size = 0
+    for index in range(count):
+        source, target = (directory / name / path_of(index) for name in (BUCKET, bucket))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(source)
+        size += source.stat().st_size
+    return size
 
 
 def _report(result: dict[str, Any]) -> None:

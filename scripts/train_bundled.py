@@ -249,11 +249,10 @@ class Run:
         torch.manual_seed(config.seed)
         self.config, (self.images, self.labels) = config, data
         self.out, self.log = out, log / "log.jsonl"
-        labels = self.labels
-        self.train_on, self.held = hold_out(labels, config.held_out_per_class, config.seed)
+        self.train_on, self.held = hold_out(data[1], config.held_out_per_class, config.seed)
         if len(self.train_on) < config.batch:
             raise ValueError(f"{len(self.train_on)} images are less than one batch")
-        classes = int(labels.max()) + 1
+        classes = int(self.labels.max()) + 1
         self.net = build(config, classes).train()
         self.average = Average(self.net, build(config, classes), config.ema_decay)
         self.optimizer = make_optimizer(self.net, config)

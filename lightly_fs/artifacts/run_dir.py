@@ -101,7 +101,7 @@ class RunDir:
             ArtifactError: It holds a run of another configuration, or is damaged.
         """
         run = cls(output, config, staging, overrides)
-        run._state = _json(run._files.read(RUN), f"{run._files.uri}/{RUN}")
+        run._state = run._read_json(RUN)
         if run._state is not None:
             run._require_same_config()
             run._manifest = Manifest.decode(run._files.read(MANIFEST_NAME))
@@ -181,7 +181,7 @@ class RunDir:
 
     def model(self) -> ModelInfo | None:
         """Return the model that made the embeddings, or None when none was chosen yet."""
-        values = _json(self._files.read(MODEL), f"{self.uri}/{MODEL}")
+        values = self._read_json(MODEL)
         return None if values is None else ModelInfo(**values)
 
     def set_model(self, model: ModelInfo) -> None:
@@ -347,6 +347,21 @@ class RunDir:
         local.write_bytes(data)
         return True
 
+    def _read_json(self, relative: str) -> dict[str, Any] | None:
+        """Return a file's values; None when there is none yet, or a killed process left it torn."""
+        data = self._files.read(relative)
+        if data is None:
+            return None
+        try:
+            values: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            # It was written whole before the first part was.
+            if self._files.names(PARTS):
+                damaged = f"{self._files.uri}/{relative} is damaged: {error}"
+                raise ArtifactError(damaged, hint=_ELSEWHERE) from error
+            return None
+        return values
+
     def _frozen_state(self) -> dict[str, Any]:
         if self._state is None:
             raise ArtifactError(
@@ -369,16 +384,6 @@ class RunDir:
         raise ArtifactError(
             f"{self.uri} holds a run of another configuration: {difference}", hint=_ELSEWHERE
         )
-
-
-def _json(data: bytes | None, name: str) -> dict[str, Any] | None:
-    if data is None:
-        return None
-    try:
-        values: dict[str, Any] = json.loads(data)
-    except ValueError as error:
-        raise ArtifactError(f"{name} is damaged: {error}", hint=_ELSEWHERE) from error
-    return values
 
 
 def _encode(values: dict[str, Any]) -> bytes:

@@ -151,9 +151,17 @@ class Anchor:
             os.unlink(path, dir_fd=self.fd)
 
     def remove_folder(self, path: PurePosixPath) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(path, dir_fd=self.fd)
+        """Remove a folder that holds nothing but what killed writes left there."""
         self._folders.discard(path)
+        with contextlib.suppress(FileNotFoundError):
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.fd)
+            try:
+                for name in os.listdir(folder):
+                    if name.startswith(_TEMPORARY):
+                        os.unlink(name, dir_fd=folder)
+            finally:
+                os.close(folder)
+            os.rmdir(path, dir_fd=self.fd)
 
     def read(self, path: PurePosixPath) -> bytes | None:
         try:

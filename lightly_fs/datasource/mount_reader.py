@@ -134,7 +134,7 @@ class MountReader:
             except OSError as error:  # TimeoutError is one
                 trouble = error
             attempts += 1
-            verdict = self._judge(sample, trouble, asked, attempts)
+            verdict = self._judge(sample, trouble, attempts)
             if verdict is not None and lane.shows_the_mount():
                 return verdict
             with self._lock:
@@ -150,7 +150,7 @@ class MountReader:
         deadline_s = self._deadline_s + sample.size / _SLOWEST_BYTES_PER_S
         return within(deadline_s, lambda: _read_whole(directory, sample), stop=self._closed)
 
-    def _judge(self, sample: Sample, error: OSError, asked: float, attempts: int) -> Failure | None:
+    def _judge(self, sample: Sample, error: OSError, attempts: int) -> Failure | None:
         """Say what an error means for a sample: its end, or None to read it again.
 
         Raises:
@@ -166,7 +166,7 @@ class MountReader:
             return self._missing(sample)
         denied = isinstance(error, PermissionError) or (isinstance(error, _Short) and error.denied)
         if attempts >= _ATTEMPTS:
-            alive = self._vitals.alive(asked, suspect=sample)
+            alive = self._vitals.alive(time.monotonic(), suspect=sample)
             if alive:
                 return _blamed(sample, error, denied=denied)
             if alive is False and denied:

@@ -133,20 +133,17 @@ class ObjectReader:
         """Ask until the sample is read, or it is clear whether it or the system is broken."""
         attempts = 0
         while not job.result.done():
-            asked = time.monotonic()
             try:
                 return self._ask(job)
             except ObjectError as error:
                 attempts += 1
-                verdict = self._judge(job.sample, error, asked, attempts)
+                verdict = self._judge(job.sample, error, attempts)
                 if verdict is not None:
                     return verdict
                 self._closed.wait(backoff_s(attempts))
         return job.result.result()
 
-    def _judge(
-        self, sample: Sample, error: ObjectError, asked: float, attempts: int
-    ) -> Failure | None:
+    def _judge(self, sample: Sample, error: ObjectError, attempts: int) -> Failure | None:
         """Say what an error means for a sample: its end, or None to ask again.
 
         Raises:
@@ -161,7 +158,7 @@ class ObjectReader:
             return _failed(sample, "changed during the run: its ETag is another")
         passing = error.trouble in PASSING
         if not passing or attempts >= _ATTEMPTS:
-            alive = self._vitals.alive(asked, suspect=sample)
+            alive = self._vitals.alive(time.monotonic(), suspect=sample)
             if alive:
                 return _blamed(sample, error, attempts)
             if alive is False and not passing:

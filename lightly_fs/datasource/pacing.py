@@ -96,4 +96,4 @@ class Latencies:
 
 def backoff_s(attempt: int, *, most: float = 4.0) -> float:
     """Return how long to wait after the failed attempt number `attempt`; half of it is chance."""
-    return float(min(most, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+    return float(min(most, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311

@@ -64,6 +64,10 @@ class Vitals:
     def alive(self, since: float, *, suspect: Sample) -> bool | None:
         """Tell whether anything but `suspect` can be read at a moment after `since`.
 
+        Args:
+            since: When the doubt arose: a request that was sent before proves nothing.
+            suspect: The sample in doubt.
+
         Returns:
             True or False, or None when storage gives no answer to that either.
         """

@@ -130,8 +130,8 @@ def _rgb(image: Image.Image, min_side: int | None) -> Image.Image:
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
-    elif image.mode in ("1", "P"):
-        image = image.convert("RGB")
+    elif image.mode in ("1", "P"):  # neither can be averaged
+        image = image.convert("L" if image.mode == "1" else "RGB")
     factor = min(image.size) // (2 * min_side) if min_side else 1
     if factor > 1:
         image = image.reduce(factor)

@@ -98,7 +98,7 @@ def _header(path: Path) -> list[str]:
         raise ModelError(f"there is no embeddings file {path}", hint=_FORMAT) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is no UTF-8 text: {error}", hint=_FORMAT) from error
-    columns = [name for name in header if re.fullmatch(r"embedding_\d+", name)]
+    columns = [name for name in header if re.fullmatch(r"embedding_(0|[1-9][0-9]*)", name)]
     numbers = sorted(int(name.removeprefix("embedding_")) for name in columns)
     known = {"filenames", "labels", "masked", "selected", *columns}
     if header[:1] != ["filenames"] or "labels" not in header:

@@ -53,10 +53,9 @@ def remove_last_layer(module: nn.Module) -> str:
     What is left of a classifier before it (norms, hidden layers) belongs to the features, as with
     timm. Only squeezenet classifies with a convolution.
     """
-    layers = dict(module.named_modules())
-    name = next(
-        name for name in reversed(layers) if isinstance(layers[name], nn.Linear | nn.Conv2d)
-    )
+    layers: dict[str, nn.Module] = dict(module.named_modules())
+    kinds = (nn.Linear, nn.Conv2d)
+    name = [name for name, layer in layers.items() if isinstance(layer, kinds)][-1]
     parent, _, child = name.rpartition(".")
     setattr(layers[parent], child, nn.Identity())
     return name

@@ -1,4 +1,4 @@
-"""The report of a run: `build_report` computes values, `write_report` writes PDF, page, JSON and plots."""
+"""The report of a run: `build_report` computes values, `write_report` writes the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a run's results to a `Report`: everything that the PDF, the page and the JSON show, as values."""
+"""From a run's results to a `Report`: all that the PDF, the page and the JSON show, as values."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lightly_fs.report.savings import Savings, savings
 from lightly_fs.report.statistics import (
     Comparison,
     EmbeddingStatistics,
+    Numbers,
     Sets,
     compare,
     draw_sets,
@@ -51,7 +52,7 @@ class ReportInput:
     filenames: Sequence[str]
     vectors: NDArray[np.float32]
     selection: Selection
-    properties: Mapping[str, NDArray[np.floating]]
+    properties: Mapping[str, Numbers]
     failures: Sequence[Failure]
     duplicates: Sequence[Duplicate]
     image: Callable[[str, int], Pixels | None]
@@ -78,7 +79,15 @@ class Map:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Attributes: `shown` are the first selected rows; `thumbnails` holds what could be read of all examples."""
+    """What is reported of a run.
+
+    Attributes:
+        shown: The first selected rows, in the order they were chosen.
+        replaced: By selected row, the nearest candidate that was removed for it.
+        duplicates: The first of them.
+        notes: What was measured on a sample, in sentences.
+        thumbnails: By filename, of all examples that could be read.
+    """
 
     given: ReportInput
     sets: Sets
@@ -98,9 +107,7 @@ def build_report(given: ReportInput) -> Report:
     """Compute the statistics, maps and examples of a run. The same input gives the same values."""
     _check(given)
     sets = draw_sets(len(given.filenames), given.selection.indices, given.config.seed)
-    statistics = embedding_statistics(
-        given.vectors, sets, given.config.memory_requirement_in_GB
-    )
+    statistics = embedding_statistics(given.vectors, sets, given.config.memory_requirement_in_GB)
     maps = draw_maps(given.vectors, sets)
     pairs = choose_pairs(statistics.cover, sets.selected, given.config.n_example_images)
     shown = sets.selected[:MAX_GALLERY]
@@ -135,7 +142,7 @@ def _check(given: ReportInput) -> None:
 
 def draw_maps(vectors: NDArray[np.float32], sets: Sets) -> list[Map]:
     """Return a PCA map and a map of neighbourhoods; the latter falls back to PCA for a handful."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     rows = _map_rows(sets)
     if not len(rows):
@@ -143,7 +150,9 @@ def draw_maps(vectors: NDArray[np.float32], sets: Sets) -> list[Map]:
     # One thread: sums in another order would, step by step, become another map.
     with threadpool_limits(1, "blas"):
         points, share = pca(vectors[rows], 2, sets.seed)
-        maps = [_map("pca", f"PCA; the two axes hold {share:.0%} of the variance", rows, points, sets)]
+        maps = [
+            _map("pca", f"PCA; the two axes hold {share:.0%} of the variance", rows, points, sets)
+        ]
         if len(rows) < MIN_PACMAP:
             name = f"PCA, because {len(rows)} images are too few for a map of neighbourhoods"
             return [*maps, _map("pca", name, rows, points, sets)]
@@ -173,7 +182,7 @@ def _map(
     return Map(key, method, rows, points, rows[chosen])
 
 
-def _over_sets(values: NDArray[np.floating], sets: Sets) -> Comparison:
+def _over_sets(values: Numbers, sets: Sets) -> Comparison:
     return compare(
         {"input": values, "selected": values[sets.selected], "random": values[sets.random]}
     )
@@ -204,6 +213,6 @@ def _notes(statistics: EmbeddingStatistics, sets: Sets, maps: Sequence[Map]) -> 
     for what, size in measured.items():
         if size is not None:
             notes.append(
-                f"{what}: measured on {size:,} of {sets.n:,} candidates, drawn with seed {sets.seed}."
+                f"{what}: measured on {size:,} of {sets.n:,} candidates (seed {sets.seed})."
             )
     return notes

@@ -40,7 +40,7 @@ def choose_pairs(cover: Cover | None, selected: NDArray[np.int64], n: int) -> li
     if len(removed) <= n:
         return removed
     seen: set[int] = set()
-    first = []
+    first: list[int] = []
     for index, pair in enumerate(removed):
         if len(first) == n - n // 2:
             break
@@ -55,7 +55,7 @@ def choose_pairs(cover: Cover | None, selected: NDArray[np.int64], n: int) -> li
 def closest_removed(
     cover: Cover | None, selected: NDArray[np.int64], shown: NDArray[np.int64]
 ) -> dict[int, Pair]:
-    """Return for the `shown` selected rows, in their order, the nearest candidate removed for them."""
+    """Return by row of `shown`, in their order, the nearest candidate removed for it."""
     nearest: dict[int, Pair] = {}
     for pair in _removed(cover, selected):
         nearest.setdefault(pair.selected, pair)
@@ -65,11 +65,13 @@ def closest_removed(
 def spread(
     points: NDArray[np.float32], eligible: NDArray[np.int64], n: int, *, gap: float = 0.11
 ) -> NDArray[np.int64]:
-    """Return up to `n` positions in `eligible`, farthest first, while they lie `gap` of the map apart.
+    """Return up to `n` positions in `eligible`, each as far as possible from those before.
 
     Args:
         points: (M, 2) the map.
         eligible: Rows of `points` that may be chosen.
+        n: How many at most.
+        gap: Smallest distance along one axis, as a share of the map.
     """
     if not len(eligible) or not n:
         return np.empty(0, np.int64)

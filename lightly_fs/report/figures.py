@@ -30,18 +30,18 @@ HALF, FULL = 84.0, 174.0
 PROPERTY_LABELS = {
     "width": "Width, pixels",
     "height": "Height, pixels",
-    "sizeInBytes": "File size, bytes",
+    "sizeInBytes": "File size, kB",
     "sharpness": "Sharpness",
     "snr": "Signal to noise",
-    "luminance": "Luminance, 0–100",
+    "luminance": "Luminance, 0 to 100",
     "contrast": "Contrast",
-    "meanRed": "Mean red, 0–1",
-    "meanGreen": "Mean green, 0–1",
-    "meanBlue": "Mean blue, 0–1",
+    "meanRed": "Mean red, 0 to 1",
+    "meanGreen": "Mean green, 0 to 1",
+    "meanBlue": "Mean blue, 0 to 1",
     "uniformRowRatio": "Share of uniform rows",
 }
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "Inter",
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -102,6 +102,11 @@ def draw(report: Report) -> dict[str, Drawing]:
 
 def _rendered(figure: Figure, *, svg: bool = True, dpi: int = 160) -> Drawing:
     png, vector = io.BytesIO(), io.BytesIO()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        # Once, and not again for each of the two formats: it takes longer than drawing.
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     figure.savefig(png, format="png", dpi=dpi, metadata={"Software": None})
     if svg:
         figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
@@ -120,9 +125,9 @@ def _distances(report: Report) -> dict[str, Drawing]:
     made = {}
     for name, compared, label in (
         ("distance_to_nearest_neighbor", statistics.neighbour, "Distance to the nearest neighbour"),
-        ("distance_to_selection", statistics.covering, "Distance to the nearest selected image"),
+        ("distance_to_selection", statistics.covering, "Distance to the nearest image of the set"),
     ):
-        figure, axes = _figure(HALF, 52)
+        figure, axes = _figure(HALF, 60)
         _compare(axes[0, 0], compared)
         axes[0, 0].set_xlabel(label)
         axes[0, 0].set_ylabel("Share of images")
@@ -133,7 +138,7 @@ def _distances(report: Report) -> dict[str, Drawing]:
         ("distance_distr_before", pairs.input, INPUT, "before: all candidates"),
         ("distance_distr_after", pairs.selected, SELECTED, "after: selected images"),
     ):
-        figure, axes = _figure(HALF, 46)
+        figure, axes = _figure(HALF, 54)
         _log_bars(axes[0, 0], pairs.edges, values, colour)
         axes[0, 0].set_xlabel(f"Distance between two images, {label}")
         axes[0, 0].set_ylabel("Pairs")
@@ -142,18 +147,26 @@ def _distances(report: Report) -> dict[str, Drawing]:
 
 
 def _compare(axes: Axes, compared: Comparison) -> None:
-    """Draw the input as an area, the selection and the random choice as outlines, each summing to 1."""
+    """Draw the input as an area, the two choices as outlines; each sums to 1."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    styles = (
+    styles: tuple[tuple[str, Distribution | None, dict[str, Any]], ...] = (
         ("Input", compared.input, {"color": INPUT, "fill": True, "alpha": 0.55, "linewidth": 0}),
-        ("Random", compared.random, {"color": RANDOM, "linewidth": 1.0, "linestyle": (0, (3, 1.2))}),
+        (
+            "Random",
+            compared.random,
+            {"color": RANDOM, "linewidth": 1.0, "linestyle": (0, (3, 1.2))},
+        ),
         ("Selected", compared.selected, {"color": SELECTED, "linewidth": 1.4}),
     )
-    edges = compared.edges[::2]
+    # Few values in narrow bins are a comb; forty bins are merged to twenty or ten.
+    group = 2 if compared.selected.n >= 100 else 4
+    edges = compared.edges[::group]
     for label, made, style in styles:
         if made is not None and made.n:
-            axes.stairs(made.counts.reshape(-1, 2).sum(axis=1) / made.n, edges, label=label, **style)
+            axes.stairs(
+                made.counts.reshape(-1, group).sum(axis=1) / made.n, edges, label=label, **style
+            )
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -170,6 +183,7 @@ def _log_bars(
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
         axes.minorticks_off()
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlim(edges[0], edges[-1])
 
 
@@ -180,6 +194,8 @@ def _property_grid(properties: Mapping[str, Comparison]) -> Figure:
     for place, (name, compared) in zip(axes.flat, properties.items(), strict=False):
         _compare(place, compared)
         place.set_title(PROPERTY_LABELS.get(name, name))
+        if name == "sizeInBytes":
+            place.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}")
     for place in axes.flat[len(properties) :]:
         place.set_axis_off()
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -208,9 +224,8 @@ def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
         ("Selected", chosen, SELECTED, 1.3),
     ):
         if members.any():
-            axes.scatter(
-                *drawn.points[members].T, s=size * scale, c=colour, linewidths=0, label=label
-            )
+            x, y = drawn.points[members].T
+            axes.scatter(x, y, s=size * scale, c=colour, linewidths=0, label=label)
     axes.margins(0.06)
     if images:
         _place_images(axes, report, drawn)
@@ -230,7 +245,7 @@ def _place_images(axes: Axes, report: Report, drawn: Map) -> None:
         pixels = report.thumbnails.get(report.given.filenames[row])
         if pixels is not None:
             small = _small(pixels, 96)
-            picture = OffsetImage(small, zoom=34 / 96 / max(small.shape[:2]) * 96)
+            picture = OffsetImage(small, zoom=34 / max(small.shape[:2]))
             frame = {"edgecolor": SELECTED, "linewidth": 0.9, "facecolor": "white"}
             axes.add_artist(
                 AnnotationBbox(picture, tuple(place), pad=0.06, bboxprops=frame, frameon=True)

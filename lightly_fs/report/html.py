@@ -1,1 +1,201 @@
-def render_html(r,f): return ""
+"""`report.html`: one file with everything inside, escaped by jinja, without the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from lightly_fs import __version__
+from lightly_fs.report import lettering, summary
+from lightly_fs.report.build import Report
+from lightly_fs.report.examples import Pair
+from lightly_fs.report.figures import Drawing
+from lightly_fs.report.savings import ASSUMPTIONS
+from lightly_fs.report.thumbnails import encode
+
+Values = dict[str, Any]
+
+MAX_FAILURES = 1_000
+_SIDE = 208
+_WIDTH = 400
+"""Characters of a name; longer ones lose their middle."""
+
+
+def render_html(report: Report, figures: Mapping[str, Drawing]) -> str:
+    """Return the page."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    package = resources.files(__package__)
+    script = package.joinpath("gallery.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = environment.from_string(package.joinpath("template.html").read_text(encoding="utf-8"))
+    photos = _Photos(report)
+    return page.render(
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=f"sha256-{digest}",
+        **_summary(report),
+        **_charts(report, figures),
+        **_gallery(report, photos),
+        **_left_out(report, photos),
+        **_run(report),
+    )
+
+
+class _Photos:
+    """Thumbnails as data URLs, each encoded once."""
+
+    def __init__(self, report: Report) -> None:
+        self._thumbnails = report.thumbnails
+        self._made: dict[str, str] = {}
+
+    def __call__(self, filename: str) -> str:
+        if filename not in self._thumbnails:
+            return ""
+        if filename not in self._made:
+            data = encode(self._thumbnails[filename], "WEBP", _SIDE)
+            self._made[filename] = _url(data, "image/webp")
+        return self._made[filename]
+
+
+def _url(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _text(text: str) -> str:
+    return lettering.shown(text, _WIDTH)
+
+
+def _summary(report: Report) -> Values:
+    facts = report.given.facts
+    return {
+        "title": summary.headline(report),
+        "lead": summary.lead(report),
+        "run": _text(facts.run_id),
+        "input": _text(lettering.without_secrets(facts.input_uri)),
+        "flow": summary.flow(report),
+        "sums": summary.sums(report),
+        "cards": summary.cards(report),
+        "stages": summary.stages(report),
+        "reading": summary.reading(report),
+        "savings": summary.savings_rows(report),
+        "assumptions": ASSUMPTIONS,
+        "distances": summary.distance_rows(report),
+        "notes": report.notes,
+    }
+
+
+def _charts(report: Report, figures: Mapping[str, Drawing]) -> Values:
+    found = summary.findings(report)
+    captions = {
+        "distance_to_nearest_neighbor": found["neighbour"],
+        "distance_to_selection": found["covering"],
+        "distance_distr_before": "All pairs of candidates by distance, on a logarithmic scale.",
+        "distance_distr_after": f"Pairs of selected images. {found['pairwise']}",
+    }
+    maps = {"scatter_pca": 0, "scatter_pacmap_k_10": 1}
+    return {
+        "distance_charts": [_chart(figures[name], words) for name, words in captions.items()],
+        "maps": [
+            _chart(figures[name], f"{report.maps[index].method}. Blue dots were selected.")
+            for name, index in maps.items()
+            if name in figures
+        ],
+        "properties": _chart(
+            figures["properties"],
+            "Shares of images by property; the outermost bars hold the values beyond them.",
+        )
+        if "properties" in figures
+        else None,
+    }
+
+
+def _chart(drawing: Drawing, caption: str) -> Values:
+    if drawing.svg is not None:
+        return {"source": _url(drawing.svg, "image/svg+xml"), "caption": caption}
+    return {"source": _url(drawing.png, "image/png"), "caption": caption}
+
+
+def _gallery(report: Report, photos: _Photos) -> Values:
+    names, total = report.given.filenames, len(report.sets.selected)
+    distances = report.given.selection.distances
+    shown = report.shown.tolist()
+    words = "All of them" if len(shown) == total else f"The first {len(shown)} of {total:,}"
+    return {
+        "gallery_words": f"{words}, in the order in which they were chosen, with the distance to "
+        "the nearest one chosen before, and below some of them the nearest image that was removed.",
+        "gallery": [
+            {
+                "rank": rank,
+                "name": _text(names[row]),
+                "image": photos(names[row]),
+                "order": f"{min(float(distance), 1e30):.6g}",
+                "distance": f"{distance:.3f}" if math.isfinite(distance) else "",
+                "removed": _removed(report, report.replaced.get(row), photos),
+            }
+            for rank, (row, distance) in enumerate(zip(shown, distances, strict=False), 1)
+        ],
+        "pairs": [_pair(report, pair, photos) for pair in report.pairs],
+    }
+
+
+def _removed(report: Report, pair: Pair | None, photos: _Photos) -> Values | None:
+    if pair is None:
+        return None
+    name = report.given.filenames[pair.removed]
+    return {"name": _text(name), "image": photos(name), "distance": f"{pair.distance:.3f}"}
+
+
+def _pair(report: Report, pair: Pair, photos: _Photos) -> Values:
+    left, right = (report.given.filenames[row] for row in (pair.selected, pair.removed))
+    return _both(left, right, f"{pair.distance:.3f}", photos)
+
+
+def _both(left: str, right: str, note: str, photos: _Photos) -> Values:
+    return {
+        "left": photos(left),
+        "right": photos(right),
+        "left_name": _text(left),
+        "right_name": _text(right),
+        "note": note,
+    }
+
+
+def _left_out(report: Report, photos: _Photos) -> Values:
+    failures = report.given.failures
+    listed = "; ".join(
+        f"{count:,} {outcome} (all in {name})"
+        for outcome, count, name in summary.failure_counts(report)
+    )
+    more = f"; the first {MAX_FAILURES:,} are shown" if len(failures) > MAX_FAILURES else ""
+    return {
+        "duplicates": [
+            _both(each.original, each.filename, summary.same(each), photos)
+            for each in report.duplicates
+        ],
+        "duplicates_words": summary.duplicates_words(report),
+        "failures": [
+            (_text(failure.filename), failure.outcome.value, _text(failure.reason))
+            for failure in failures[:MAX_FAILURES]
+        ],
+        "failures_words": f"{listed}{more}.",
+    }
+
+
+def _run(report: Report) -> Values:
+    return {
+        "program": f"lightly-fs {__version__}",
+        "facts": [
+            (key, _text(value))
+            for key, value in (*summary.run_rows(report), *summary.model_rows(report))
+        ],
+        "config": [
+            (_text(key), _text(value), changed)
+            for key, value, changed in summary.configuration(report.given.config)
+        ],
+    }

@@ -1,7 +1,7 @@
 """`report_v2.json`: the schema `ReportV2` of the published client, field by field.
 
-`datasetAnalysis` holds nothing of the run itself (no times, no paths of ours): a resumed run writes the
-same bytes as an uninterrupted one.
+`datasetAnalysis` holds nothing of the run itself (no times, no paths of ours): a resumed run writes
+the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names of files and other foreign text, made showable: nothing invisible, no boxes, no overflow."""
+"""Names of files and other foreign text: nothing invisible, no boxes, no overflow."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def tokens(text: str, letters: Container[int] | None = None) -> list[str]:
     r"""Return `text` character by character, what cannot be seen as an escape like `\u{202e}`.
 
     Args:
+        text: Any text.
         letters: Code points that the font can show; None when any font may be used (a browser).
     """
     return [
@@ -46,11 +47,14 @@ def tokens(text: str, letters: Container[int] | None = None) -> list[str]:
 
 
 def shown(text: str, width: int, letters: Container[int] | None = None) -> str:
-    """Return `text` in at most `width` columns; a longer one loses its middle, ends stay readable."""
+    """Return `text` in at most `width` columns; a longer one loses its middle."""
     made = tokens(text, letters)
     if sum(map(len, made)) <= width:
         return "".join(made)
-    head, tail = _fitting(made, (width - 1) // 2), _fitting(made[::-1], width - 1 - (width - 1) // 2)
+    head, tail = (
+        _fitting(made, (width - 1) // 2),
+        _fitting(made[::-1], width - 1 - (width - 1) // 2),
+    )
     return "".join(head) + "…" + "".join(reversed(tail))
 
 
@@ -63,7 +67,7 @@ def _fitting(made: list[str], width: int) -> list[str]:
 
 
 def without_secrets(text: str) -> str:
-    """Return `text` with what URLs may carry of keys replaced: `user:key@`, and all behind a `?`."""
+    """Return `text` without the keys that URLs may carry: `user:key@`, and all behind a `?`."""
     return re.sub(r"(://[^\s?]+)\?\S+", r"\1?…", re.sub(r"(://)[^/@\s]+@", r"\1…@", text))
 
 

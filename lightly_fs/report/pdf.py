@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lightly_fs import __version__
 from lightly_fs.report import lettering, summary
 from lightly_fs.report.build import Report
 from lightly_fs.report.examples import Pair
@@ -50,7 +49,8 @@ def render_pdf(report: Report, figures: Mapping[str, Drawing]) -> bytes:
         )
         compiler = typst.Compiler(input=source, root=folder, font_paths=fonts)
         finished = int(report.given.facts.finished)
-        made: bytes = compiler.compile(format="pdf", pdf_standards="a-2b", timestamp=finished)
+        made = compiler.compile(format="pdf", pdf_standards="a-2b", timestamp=finished)
+        assert isinstance(made, bytes)  # noqa: S101 - without an output path it is
         return made
 
 
@@ -103,6 +103,7 @@ def _data(report: Report, figures: Mapping[str, Drawing], photo: _Photos) -> Jso
         "assumptions": ASSUMPTIONS,
         "findings": summary.findings(report),
         "distances": summary.distance_rows(report),
+        "sets": summary.set_rows(report),
         "notes": list(report.notes),
         "properties": "properties" in figures,
         **_maps(report, figures),
@@ -126,9 +127,9 @@ def _line(line: summary.Line) -> Json:
 def _maps(report: Report, figures: Mapping[str, Drawing]) -> Json:
     names = {"pca": "scatter_pca", "pacmap": "scatter_pacmap_k_10"}
     n_selected = len(report.sets.selected)
-    words = "photographs are some of them, at their places" if n_selected else "none here"
+    words = "Blue ones were selected; some of these are shown as photographs, each at its place."
     return {
-        "map_words": words,
+        "map_words": words if n_selected else "None was selected.",
         "maps": [
             {"file": f"{names[drawn.key]}.png", "method": f"{drawn.method}."}
             for drawn in report.maps
@@ -144,8 +145,8 @@ def _examples(report: Report, photo: _Photos) -> Json:
     total = len(report.sets.selected)
     words = "All of them" if len(rows) == total else f"The first {len(rows)} of {total:,}"
     return {
-        "selected_words": f"{words}, in the order in which they were chosen, with the distance to the "
-        "nearest one chosen before.",
+        "selected_words": f"{words}, in the order in which they were chosen, with the distance to "
+        "the nearest one chosen before.",
         "selected": [
             {
                 "file": photo(names[row]),
@@ -170,27 +171,24 @@ def _pair(report: Report, pair: Pair, photo: _Photos) -> Json:
         "right": photo(right),
         "left_name": _text(left, 44),
         "right_name": _text(right, 44),
-        "distance": f"{pair.distance:.3f}",
+        "note": f"Distance {pair.distance:.3f}",
     }
 
 
 def _left_out(report: Report, photo: _Photos) -> Json:
-    reasons = {"content": "Same bytes", "pixels": "Same pixels, other bytes"}
-    total = report.given.counts.duplicate
     failures = report.given.failures
     more = len(failures) - MAX_FAILURES
     return {
-        "duplicates_words": f"{total:,} images show exactly what an earlier one shows; the first of each "
-        "kind stays. All are in filenames/duplicate_filenames.txt.",
+        "duplicates_words": summary.duplicates_words(report),
         "duplicates": [
             {
-                "left": photo(duplicate.original),
-                "right": photo(duplicate.filename),
-                "left_name": _text(duplicate.original, 44),
-                "right_name": _text(duplicate.filename, 44),
-                "reason": reasons.get(duplicate.reason, _text(duplicate.reason, 40)),
+                "left": photo(each.original),
+                "right": photo(each.filename),
+                "left_name": _text(each.original, 44),
+                "right_name": _text(each.filename, 44),
+                "note": _text(summary.same(each), 40),
             }
-            for duplicate in report.duplicates
+            for each in report.duplicates
         ],
         "failure_counts": [
             (outcome, f"{count:,}", name) for outcome, count, name in summary.failure_counts(report)
@@ -204,15 +202,8 @@ def _left_out(report: Report, photo: _Photos) -> Json:
 
 
 def _run(report: Report) -> Json:
-    facts = report.given.facts
     return {
-        "facts": [
-            ("Run", _text(facts.run_id, 100)),
-            ("Input", _text(lettering.without_secrets(facts.input_uri), 100)),
-            ("Started", summary.when(facts.started)),
-            ("Finished", summary.when(facts.finished)),
-            ("Program", f"lightly-fs {__version__}"),
-        ],
+        "facts": [(key, _text(value, 100)) for key, value in summary.run_rows(report)],
         "model": [(key, _text(value, 100)) for key, value in summary.model_rows(report)],
         "config": [
             (_text(key, 34), _text(value, 30), changed)

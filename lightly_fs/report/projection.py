@@ -1,7 +1,7 @@
 """Maps of embeddings: PCA by randomised SVD, neighbourhoods by PaCMAP; numpy alone, same on repeat.
 
-PaCMAP is written out here: its reference implementation compiles for 18 s at its first import (4 s at
-every later one, measured on two cores), longer than the whole report of a few thousand images.
+PaCMAP is written out here: its reference implementation compiles for 18 s at its first import and
+needs 4 s at every later one (two cores), longer than the whole report of a few thousand images.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _PHASES = (100, 200, 450)
 def pca(vectors: Floats, n_components: int, seed: int) -> tuple[Floats, float]:
     """Return principal components (N, C) and the share of variance they hold.
 
-    Randomised range finder with power iterations: Halko, Martinsson, Tropp 2011, algorithm 4.4; exact
-    when the vectors have few rows or columns. Signs are fixed: the largest value of an axis is positive.
+    Randomised range finder with power iterations: Halko, Martinsson, Tropp 2011, algorithm 4.4;
+    exact when the vectors have few rows or columns. The largest value of an axis is positive.
     """
     n, dimensions = vectors.shape
     centred = vectors.astype(np.float32) - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -131,8 +131,11 @@ def _weights(step: int) -> tuple[float, float, float]:
 
 
 def _pull(points: Floats, pairs: Rows, weight: float, offset: float) -> Floats:
-    """Return (N, 2) the gradient of the sum over pairs of weight/2 · d / (offset + d), d = 1 + |yi - yj|²."""
-    n, k = pairs.shape
+    """Return the gradient (N, 2) of a loss summed over pairs.
+
+    Of weight / (2 offset) · d / (offset + d) with d = 1 + |yi - yj|², up to the common factor 2.
+    """
+    n = len(pairs)
     flat = pairs.ravel()
     gradient = np.empty((n, 2), np.float32)
     dx = points[:, :1] - points[:, 0][pairs]

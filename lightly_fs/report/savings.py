@@ -1,4 +1,4 @@
-"""What not labelling an image saves. Estimates: every assumption is a constant here and in the report.
+"""What not labelling an image saves: estimates, with every assumption here and in the report.
 
 No published formula exists for these numbers; prices and times have published sources.
 """
@@ -40,17 +40,18 @@ TASKS = {
 }
 """By the names of `report_v2.json`.
 
-Dollars: list prices of Google Cloud's data labeling service, tier 1 and one labeller ($35 per 1,000
-images, $63 per 1,000 boxes, $870 per 1,000 segments). Seconds: 25.5 per box (Su et al. 2012), 79 per
-mask (Lin et al. 2014); 5 per classified image is our guess.
+Dollars: list prices of Google Cloud's data labeling service, tier 1 and one labeller ($35 per
+1,000 images, $63 per 1,000 boxes, $870 per 1,000 segments). Seconds: 25.5 per box (Su et al. 2012),
+79 per mask (Lin et al. 2014); 5 per classified image is our guess.
 """
 
 ASSUMPTIONS = (
-    f"Estimates for images that need no labels: {OBJECTS_PER_IMAGE} objects per image (COCO); list "
-    "prices of Google Cloud's data labeling service with one labeller ($35 per 1,000 images, $63 per "
-    "1,000 boxes, $870 per 1,000 segments); 5 s per class label, 25.5 s per box (Su et al. 2012), "
-    f"79 s per mask (Lin et al. 2014) at a {WATTS} W workstation and {GRAMS_CO2_PER_KWH} g CO2 per "
-    "kWh (world average 2024, IEA). Your prices differ; the sums scale with them."
+    f"Estimates for images that need no labels: {OBJECTS_PER_IMAGE} objects per image (COCO); "
+    "list prices of Google Cloud's data labeling service with one labeller ($35 per 1,000 images, "
+    "$63 per 1,000 boxes, $870 per 1,000 segments); 5 s per class label, 25.5 s per box "
+    f"(Su et al. 2012), 79 s per mask (Lin et al. 2014) at a {WATTS} W workstation and "
+    f"{GRAMS_CO2_PER_KWH} g CO₂ per kWh (world average 2024, IEA). Your prices differ; the sums "
+    "scale with them."
 )
 
 

@@ -1,13 +1,16 @@
-"""Numbers of a report: histograms of sets, distances between embeddings, sampled when there are many."""
+"""Numbers of a report: histograms of sets, distances between embeddings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Numbers = NDArray[np.floating[Any]]
 
 BINS = 40
 MAX_PAIRWISE = 5_000
@@ -114,7 +117,7 @@ def sample_rows(n: int, size: int, seed: int, *, stream: int) -> NDArray[np.int6
     return np.sort(chosen).astype(np.int64)
 
 
-def summarise(values: NDArray[np.floating], edges: NDArray[np.float64]) -> Distribution:
+def summarise(values: Numbers, edges: NDArray[np.float64]) -> Distribution:
     """Return the distribution of the finite `values`."""
     finite = np.asarray(values, np.float64)
     finite = finite[np.isfinite(finite)]
@@ -126,7 +129,7 @@ def summarise(values: NDArray[np.floating], edges: NDArray[np.float64]) -> Distr
     return Distribution(counts, len(finite), mean, float(finite.std()), low, p10, median, p90, high)
 
 
-def compare(sets: Mapping[str, NDArray[np.floating]], n_measured: int | None = None) -> Comparison:
+def compare(sets: Mapping[str, Numbers], n_measured: int | None = None) -> Comparison:
     """Return `input` (optional), `selected` and `random` over common edges.
 
     The edges span the central 99.6 %: one panorama would flatten every other bar.
@@ -142,7 +145,10 @@ def compare(sets: Mapping[str, NDArray[np.floating]], n_measured: int | None = N
 
 
 def nearest(
-    queries: NDArray[np.floating], references: NDArray[np.floating], *, own: NDArray[np.int64] | None
+    queries: Numbers,
+    references: Numbers,
+    *,
+    own: NDArray[np.int64] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the L2 distance (Q,) and row (Q,) of the reference nearest to each query.
 
@@ -173,9 +179,7 @@ def nearest(
     return _row_distances(queries, references, found), found
 
 
-def _row_distances(
-    left: NDArray[np.floating], right: NDArray[np.floating], rows: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _row_distances(left: Numbers, right: Numbers, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return |left[i] - right[rows[i]]|, in pieces that stay small."""
     distances = np.empty(len(left))
     for first in range(0, len(left), _TILE):
@@ -214,9 +218,7 @@ def neighbour_distances(
     return nearest(members[queries], members, own=queries)[0]
 
 
-def cover(
-    vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int
-) -> Cover | None:
+def cover(vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int) -> Cover | None:
     """Return which of `rows` is nearest to each candidate (a sample of them if they are many)."""
     if not len(rows):
         return None
@@ -246,8 +248,7 @@ def embedding_statistics(
 ) -> EmbeddingStatistics:
     """Return distances within and between the sets of the candidates' vectors (N, D).
 
-    Args:
-        memory_gb: Bounds the matrix of pairwise distances (8 bytes each).
+    `memory_gb` bounds the matrix of pairwise distances, 8 bytes each.
     """
     seed = sets.seed
     within = {

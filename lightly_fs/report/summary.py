@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from lightly_fs import __version__
 from lightly_fs.config.run import RunConfig
 from lightly_fs.report.build import Report
 from lightly_fs.report.lettering import (
@@ -19,7 +20,7 @@ from lightly_fs.report.lettering import (
     without_secrets,
 )
 from lightly_fs.report.statistics import Comparison, Distribution
-from lightly_fs.types import Outcome, Stage
+from lightly_fs.types import Duplicate, Outcome, Stage
 
 FILES = {
     Outcome.CORRUPT: "corrupt_filenames.txt",
@@ -32,7 +33,7 @@ FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the sums; `level` 0 is a total, 1 a part of the total above, `kind` names its colour."""
+    """A line of the sums; `level` 0 is a total, 1 a part of the one above, `kind` a colour."""
 
     label: str
     count: int
@@ -69,13 +70,17 @@ def lead(report: Report) -> str:
     text = f"{usable:,} images were usable and different from one another. "
     if not counts.selected:
         return text + "None of them was selected."
-    text += f"The {method.value} method chose {percent(counts.selected, usable)} of them; {stopped}."
+    text += (
+        f"The {method.value} method chose {percent(counts.selected, usable)} of them; {stopped}."
+    )
     lost = counts.inventory - counts.embedded
-    return text + (f" {lost:,} could not be used and are listed with their reasons." if lost else "")
+    return text + (
+        f" {lost:,} could not be used and are listed with their reasons." if lost else ""
+    )
 
 
 def sums(report: Report) -> list[Line]:
-    """Return the sums that hold for every finished run; outcomes that did not occur are left out."""
+    """Return the sums that hold for every finished run, without outcomes that did not occur."""
     counts = report.given.counts
     total = counts.inventory
 
@@ -125,23 +130,27 @@ def cards(report: Report) -> list[Card]:
     chosen, drawn = report.statistics.covering.selected, report.statistics.covering.random
     saved = report.savings["objectDetection"]
     embed = facts.timings.get(Stage.EMBED)
-    rate = _rate(embed.samples, embed.seconds) if embed else "–"
+    rate = _rate(embed.samples, embed.seconds) if embed else "—"
     return [
-        Card("To label", f"{counts.selected:,}", f"{percent(counts.selected, usable)} of all usable"),
+        Card(
+            "To label", f"{counts.selected:,}", f"{percent(counts.selected, usable)} of all usable"
+        ),
         Card(
             "Worst covered image",
-            f"{chosen.max:.2f}" if chosen.n else "–",
+            f"{chosen.max:.2f}" if chosen.n else "—",
             f"from a selected one; random: {drawn.max:.2f}" if chosen.n else "nothing was selected",
         ),
         Card("Run", duration(facts.finished - facts.started), f"embedding {rate}"),
         Card(
-            "Saved on boxes", dollars(saved.dollars), f"and {kilograms(saved.kilograms_co2)} CO2, estimated"
+            "Saved on boxes",
+            dollars(saved.dollars),
+            f"and {kilograms(saved.kilograms_co2)} CO₂, estimated",
         ),
     ]
 
 
 def _rate(samples: int, seconds: float) -> str:
-    return f"{samples / seconds:,.0f} images/s" if samples and seconds > 0 else "–"
+    return f"{samples / seconds:,.0f} images/s" if samples and seconds > 0 else "—"
 
 
 def stages(report: Report) -> list[tuple[str, str, str, str]]:
@@ -210,12 +219,31 @@ def distance_rows(report: Report) -> list[tuple[str, ...]]:
             label,
             f"{n:,}",
             *(
-                f"{getattr(made, key):.3f}" if made is not None and made.n else "–"
+                f"{getattr(made, key):.3f}" if made is not None and made.n else "—"
                 for key in ("mean", "min", "p10", "p90", "max")
             ),
         )
         for label, made, n in rows
     ]
+
+
+def set_rows(report: Report) -> list[tuple[str, ...]]:
+    """Return quantity, set, measured, mean, median, max of the two nearest-distance statistics."""
+    statistics = report.statistics
+    rows: list[tuple[str, ...]] = []
+    for quantity, compared in (
+        ("To the nearest neighbour in the set", statistics.neighbour),
+        ("From a candidate to the set", statistics.covering),
+    ):
+        for label, made in (
+            ("candidates", compared.input),
+            ("selected", compared.selected),
+            ("random", compared.random),
+        ):
+            if made is not None and made.n:
+                values = (f"{value:.3f}" for value in (made.mean, made.median, made.p90, made.max))
+                rows.append((f"{quantity}: {label}", f"{made.n:,}", *values))
+    return rows
 
 
 def findings(report: Report) -> dict[str, str]:
@@ -232,7 +260,7 @@ def findings(report: Report) -> dict[str, str]:
         "covering": _versus(
             statistics.covering,
             "No image is farther than {0} from a selected one; a random choice of the same size "
-            "leaves images {1} away.",
+            "leaves one that is {1} away.",
             "max",
             "Nothing was selected that could stand for the other images.",
         ),
@@ -249,14 +277,16 @@ def findings(report: Report) -> dict[str, str]:
 def _versus(compared: Comparison, text: str, key: str, empty: str) -> str:
     if not compared.selected.n:
         return empty
-    return text.format(f"{getattr(compared.selected, key):.2f}", f"{getattr(compared.random, key):.2f}")
+    return text.format(
+        f"{getattr(compared.selected, key):.2f}", f"{getattr(compared.random, key):.2f}"
+    )
 
 
 def configuration(config: RunConfig) -> list[tuple[str, str, bool]]:
     """Return key, value and whether it differs from the default, of every key."""
-    defaults = dict(_flat(RunConfig().model_dump(mode="json")))
+    defaults = dict(_flat(RunConfig.model_validate({}).model_dump(mode="json")))
     return [
-        (key, without_secrets(value) or "–", value != defaults.get(key))
+        (key, "—" if value in ("", "null") else without_secrets(value), value != defaults.get(key))
         for key, value in _flat(config.model_dump(mode="json"))
     ]
 
@@ -273,10 +303,10 @@ def model_rows(report: Report) -> list[tuple[str, str]]:
     model = report.given.model
     return [
         ("Model", without_secrets(model.name)),
-        ("Weights, SHA-256", model.weights_sha256 or "–"),
-        ("Input", f"{model.input_size} × {model.input_size} pixels"),
+        ("Weights, SHA-256", model.weights_sha256 or "—"),
+        ("Input", f"{model.input_size} by {model.input_size} pixels"),
         ("Embedding", f"{model.dimensions:,} numbers"),
-        ("Preprocessing", model.preprocessing or "–"),
+        ("Preprocessing", model.preprocessing or "—"),
         ("Runtime, precision", f"{model.runtime}, {model.precision}"),
     ]
 
@@ -295,3 +325,30 @@ def when(seconds: float) -> str:
     """Return a time as `21 November 2026, 14:03 UTC`."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def run_rows(report: Report) -> list[tuple[str, str]]:
+    facts = report.given.facts
+    return [
+        ("Run", facts.run_id),
+        ("Input", without_secrets(facts.input_uri)),
+        ("Started", when(facts.started)),
+        ("Finished", when(facts.finished)),
+        ("Program", f"lightly-fs {__version__}"),
+    ]
+
+
+def same(duplicate: Duplicate) -> str:
+    """Return in which way a duplicate is one."""
+    known = {"content": "Same bytes", "pixels": "Same pixels, other bytes"}
+    return known.get(duplicate.reason, duplicate.reason)
+
+
+def duplicates_words(report: Report) -> str:
+    total, shown = report.given.counts.duplicate, len(report.duplicates)
+    some = f" The first {shown} of them:" if shown < total else ""
+    one = "1 image shows" if total == 1 else f"{total:,} images show"
+    return (
+        f"{one} exactly what an earlier one shows, which stands for it; "
+        f"all are listed in filenames/duplicate_filenames.txt.{some}"
+    )

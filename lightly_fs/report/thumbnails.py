@@ -20,7 +20,7 @@ _READERS = 8
 def fetch(
     filenames: Sequence[str], image: Callable[[str, int], Pixels | None]
 ) -> dict[str, Pixels]:
-    """Return the thumbnails that can be had, in the order of `filenames`; several are read at once."""
+    """Return the thumbnails that can be had, in the order given; several are read at once."""
     if not filenames:
         return {}
     with ThreadPoolExecutor(min(_READERS, len(filenames)), "report-images") as readers:

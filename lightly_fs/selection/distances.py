@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LANES = 4
-SMALL_VALUES = 2_000_000
-SMALL_TERMS = 300_000_000
+SMALL_VALUES = 4_000_000
+SMALL_TERMS = 1_000_000_000
 
 
 def is_small(vectors: NDArray[np.float32], n_centres: int) -> bool:
-    """Whether numpy compares all pairs (in about half a second) sooner than numba is loaded."""
+    """Whether numpy compares all pairs (in about a second) sooner than numba is loaded."""
     return vectors.size <= SMALL_VALUES and vectors.size * n_centres <= SMALL_TERMS
 
 

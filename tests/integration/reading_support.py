@@ -18,9 +18,7 @@ from lightly_fs.types import Failure
 
 def known(s3, name: str, prefix: str = "", *, url: str | None = None) -> Bucket:
     keys = Credentials(s3.access_key, s3.secret_key)
-    return Bucket(
-        name, prefix, url or s3.url, "us-east-1", path_style=True, credentials=keys
-    )
+    return Bucket(name, prefix, url or s3.url, "us-east-1", path_style=True, credentials=keys)
 
 
 def fill(s3, bucket: str, n: int, *, prefix: str = "", size: int = 3000) -> dict[str, bytes]:
@@ -73,6 +71,4 @@ def signal_daemons(directory: Path, number: signal.Signals) -> int:
 
 def outcomes(results: Iterable[Buffer | Failure]) -> list[bytes | str]:
     """Return bytes as bytes, and failures as `outcome: reason`."""
-    return [
-        f"{r.outcome}: {r.reason}" if isinstance(r, Failure) else bytes(r) for r in results
-    ]
+    return [f"{r.outcome}: {r.reason}" if isinstance(r, Failure) else bytes(r) for r in results]

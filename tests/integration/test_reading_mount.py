@@ -37,8 +37,8 @@ def environ(s3, tmp_path: Path) -> dict[str, str]:
 
 
 def test_every_object_has_the_same_bytes_both_ways(s3, bucket: str, tmp_path: Path, environ):
-    made = fill(s3, bucket, 40, prefix="in/")
-    with shown(known(s3, bucket, "in/"), tmp_path / "m", environ, stripes=2) as source:
+    made = fill(s3, bucket, 40)
+    with shown(known(s3, bucket, ""), tmp_path / "m", environ, stripes=2) as source:
         assert len(source.stripes) == 2
         samples = freeze(source).samples()
         mount, objects = MountReader(source, environ), ObjectReader(ObjectStore(source.bucket))

@@ -100,6 +100,7 @@ def test_names_read_and_delete_see_what_was_put(output, local):
 
 def test_a_deleted_folder_is_gone_and_can_be_written_again(output, root, local):
     output.put("parts/a", local)
+    (root / "parts/.lightly-fs-0123456789abcdef.tmp").write_text("left by a killed write")
 
     output.delete_folder("parts")
 
