@@ -23,7 +23,7 @@ explain() {
             fail 77 credentials "$_where refuses the credentials from $found_in for bucket \`$bucket\` (${_s3:-403})" \
                 'check the key, its policy (s3:ListBucket, s3:GetObject), and the clock'
             ;;
-        *'remote mountpath'*) fail 66 prefix "there is nothing below \`$prefix/\` in bucket \`$bucket\`" \
+        NoSuchKey:* | *'emote mountpath'*) fail 66 prefix "there is nothing below \`$prefix/\` in bucket \`$bucket\`" \
             'check the prefix; names of objects are case-sensitive' ;;
         *COULDNT_CONNECT* | *COULDNT_RESOLVE* | *'unable to connect'* | *'giving up'*)
             fail 68 endpoint "$_where cannot be reached" 'check --url, the network and the proxy' ;;

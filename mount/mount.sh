@@ -249,11 +249,15 @@ start_s3fs() {
     echo "$pid" >>"$state/pids"
 }
 
+# s3fs 1.97 stays, deaf to signals, when it has found that it cannot mount.
+hopeless() { grep -q 'Exiting FUSE event loop' "$state/log" 2>/dev/null; }
+
 # Wait until DIRECTORY, served by PID, is proved; or explain why not.
 prove() {
     while ! is_s3fs "$1"; do
-        alive "$2" || explain "$1"
-        [ "$(date +%s)" -lt "$deadline" ] || explain "$1"
+        if ! alive "$2" || hopeless || [ "$(date +%s)" -ge "$deadline" ]; then
+            explain "$1"
+        fi
         sleep 0.05
     done
     _left=$((deadline - $(date +%s)))
@@ -271,7 +275,8 @@ prove() {
 start_all() {
     start_s3fs "$directory"
     if [ "$profile" = output ] && [ -n "$prefix" ] && ! (prove "$directory" "$pid") 2>/dev/null &&
-        grep -q 'remote mountpath' "$state/log"; then
+        grep -q 'NoSuchKey\|emote mountpath' "$state/log"; then
+        clear_mount "$directory"
         make_prefix
         start_s3fs "$directory"
     fi
@@ -294,6 +299,7 @@ start_all() {
 # Not every s3fs mounts a prefix without objects: make an output prefix through the bucket itself.
 make_prefix() {
     _prefix=$prefix prefix=''
+    : >"$state/log"
     mkdir -- "$state/root"
     start_s3fs "$state/root"
     prove "$state/root" "$pid"

@@ -66,6 +66,8 @@ choose_place() {
 }
 
 place_options() {
+    # Since 1.92 a prefix whose folder is no object of its own is only mounted with compat_dir.
+    [ -z "$prefix" ] || [ "$version" -lt 1092 ] || printf 'compat_dir,'
     [ -z "$url" ] || printf 'url=%s,' "$url"
     [ "$path_style" -eq 0 ] || printf 'use_path_request_style,'
     [ -n "$region" ] || return 0

@@ -15,13 +15,12 @@ state_root() {
     fi
 }
 
-# Print the state folder of DIRECTORY: its path as systemd would escape it.
+# Print the state folder of DIRECTORY: readable, unique, and of letters that s3fs's option parser
+# leaves alone (it takes commas, colons and backslashes of a path for its own).
 state_of() {
-    _name=$(printf '%s' "${1#/}" | sed 's/-/\\x2d/g; s,/,-,g')
-    if [ "${#_name}" -gt 200 ]; then
-        _name=$(printf '%s' "$1" | cksum | tr ' ' '-')
-    fi
-    printf '%s/%s\n' "$(state_root)" "$_name"
+    _name=$(printf '%s' "${1#/}" | tr -c 'A-Za-z0-9_.' '_' | tail -c 60)
+    _sum=$(printf '%s' "$1" | cksum | cut -d ' ' -f 1)
+    printf '%s/%s-%s\n' "$(state_root)" "$_name" "$_sum"
 }
 
 # Print DIRECTORY as an absolute physical path without touching a mount on it (it may hang).
@@ -97,6 +96,9 @@ alive() {
     [ -n "$_state" ] && [ "$_state" != Z ]
 }
 
+# True when who waits for a probe knows already that no answer will come; mount.sh redefines it.
+hopeless() { false; }
+
 # Ask the mount on DIRECTORY for a name that cannot exist: s3fs asks S3 for it, with a listing.
 # "No such file" is the one good answer (with refused credentials, s3fs says that every name
 # exists). Returns 0 answers, 1 dead, 2 no answer within SECONDS, 3 answers with an error.
@@ -116,7 +118,9 @@ probe() {
     # Not `wait`: a process that waits for a hung file system cannot be killed either.
     _end=$(($(date +%s) + $2))
     while alive "$_probe"; do
-        [ "$(date +%s)" -le "$_end" ] || return 2
+        if [ "$(date +%s)" -gt "$_end" ] || hopeless; then
+            return 2
+        fi
         sleep 0.05
     done
     wait "$_probe"

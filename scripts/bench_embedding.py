@@ -17,21 +17,34 @@ The speed is that of torch in float32 over preparing (squash to 128x128, normali
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
-from train_bundled import TRAIN_ARCHIVES, Images, prepare, read_archives
 
-from lightly_fs.embedding.bundled import BUNDLED_WEIGHTS, BundledNet, load_bundled_state
+from lightly_fs.embedding.bundled import (
+    BUNDLED_WEIGHTS,
+    INPUT_SIZE,
+    MEAN,
+    STD,
+    BundledNet,
+    load_bundled_state,
+)
 
+TRAIN_ARCHIVES = tuple(f"tiny-imagenet-train-{part}.tar" for part in range(3))
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
 DATASETS = {
@@ -39,6 +52,39 @@ DATASETS = {
     "cifar10": (["cifar10-train.tar"], ["cifar10-test.tar"]),
 }
 Embed = Callable[[Images], Tensor]
+
+
+def read_archives(paths: list[Path], per_class: int | None = None) -> tuple[Images, Labels]:
+    """Images (N, H, W, 3) of equal size from `<class>/<n>.webp` members, sorted by name."""
+    rows: list[tuple[str, str, Images]] = []
+    taken: dict[str, int] = {}
+    for path in paths:
+        with tarfile.open(path) as archive:
+            for member in sorted((m for m in archive if m.isfile()), key=lambda m: m.name):
+                name = Path(member.name).parent.name
+                taken[name] = taken.get(name, 0) + 1
+                handle = archive.extractfile(member)
+                if handle is None or (per_class is not None and taken[name] > per_class):
+                    continue
+                with Image.open(io.BytesIO(handle.read())) as image:
+                    rows.append((name, member.name, np.asarray(image.convert("RGB"))))
+    classes = {name: index for index, name in enumerate(sorted(taken))}
+    labels = np.array([classes[name] for name, _, _ in rows], dtype=np.int64)
+    return np.stack([pixels for _, _, pixels in rows]), labels
+
+
+def normalise(images: Tensor) -> Tensor:
+    """[0, 1] to what the network was trained on."""
+    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(STD).view(1, 3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def prepare(pixels: Images, size: int = INPUT_SIZE) -> Tensor:
+    """The inference transform: squash to a square (antialiased bilinear), normalise."""
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
+    images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return normalise(images.clamp_(0, 1))
 
 
 @torch.inference_mode()

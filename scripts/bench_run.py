@@ -5,7 +5,8 @@
 Makes the images, serves them with `rclone serve s3` behind a proxy that delays each response, and
 runs every case in a fresh process with empty caches. CPU and memory are those of the whole process
 tree, s3fs processes included, the server and the proxy not. Results go to a plain directory. One
-JSON line per case, then one with the ratios. `beyond_start` compares with a run on 64 images.
+JSON line per case, then one with the ratios. `beyond_start` compares with a run on 64 images
+(left out when there are not ten times as many).
 
 Cases: `naive` (`naive_pipeline.py` on the first `--naive-images`; `img_s_extrapolated` is for all
 of them, with its start counted once), `bundled` (the default model),
@@ -134,10 +135,11 @@ class Bench:
         few, _ = self._run(case, FEW_BUCKET)
         usage, said = self._run(case, BUCKET)
         result = _described(case, usage, self.images)
-        beyond = max(1, self.images - FEW)
-        result["beyond_start_img_s"] = round(beyond / max(0.001, usage.wall_s - few.wall_s), 1)
-        beyond_cpu = (usage.cpu_s - few.cpu_s) / beyond * 1000
-        result["beyond_start_cpu_ms_per_image"] = round(beyond_cpu, 2)
+        beyond = self.images - FEW
+        if beyond >= 10 * FEW and usage.wall_s > few.wall_s:
+            result["beyond_start_img_s"] = round(beyond / (usage.wall_s - few.wall_s), 1)
+            beyond_cpu = (usage.cpu_s - few.cpu_s) / beyond * 1000
+            result["beyond_start_cpu_ms_per_image"] = round(beyond_cpu, 2)
         result["start_wall_s"], result["start_cpu_s"] = round(few.wall_s, 2), round(few.cpu_s, 2)
         timings = {stage: one["seconds"] for stage, one in said["timings"].items()}
         result["seconds"] = timings
@@ -257,7 +259,7 @@ def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the ratios that can be made of the cases that were measured."""
 
     def ratio(a: str, b: str, key: str, other: str | None = None) -> float | None:
-        if a not in results or b not in results or key not in results[a]:
+        if key not in results.get(a, {}) or (other or key) not in results.get(b, {}):
             return None
         return round(cast("float", results[a][key]) / cast("float", results[b][other or key]), 2)
 

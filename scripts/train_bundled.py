@@ -21,30 +21,25 @@ alone repeats bit for bit on the same machine. Reads only tiny-imagenet-train-*.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
-import io
 import json
 import math
 import os
-import tarfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
+from bench_embedding import TRAIN_ARCHIVES, Images, Labels, normalise, prepare, read_archives
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
 from lightly_fs.embedding import bundled
 from lightly_fs.embedding.bundled import INPUT_SIZE, BundledNet
-
-TRAIN_ARCHIVES = tuple(f"tiny-imagenet-train-{part}.tar" for part in range(3))
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,31 +57,12 @@ class Config:
     head_scale: float = 8.0
     ema_decay: float = 0.997
     held_out_per_class: int = 5
-    sizes: tuple[tuple[float, int], ...] = ((0.42, 64), (0.78, 96), (1.0, 128))
+    sizes: tuple[tuple[float, int], ...] = ((0.50, 64), (0.82, 96), (1.0, 128))
     smallest_crop: float = 0.3
     jitter: float = 0.35
     gray: float = 0.1
     blur: float = 0.15
     threads: int = os.cpu_count() or 1
-
-
-def read_archives(paths: list[Path], per_class: int | None = None) -> tuple[Images, Labels]:
-    """Images (N, H, W, 3) of equal size from `<class>/<n>.webp` members, sorted by name."""
-    rows: list[tuple[str, str, Images]] = []
-    taken: dict[str, int] = {}
-    for path in paths:
-        with tarfile.open(path) as archive:
-            for member in sorted((m for m in archive if m.isfile()), key=lambda m: m.name):
-                name = Path(member.name).parent.name
-                taken[name] = taken.get(name, 0) + 1
-                handle = archive.extractfile(member)
-                if handle is None or (per_class is not None and taken[name] > per_class):
-                    continue
-                with Image.open(io.BytesIO(handle.read())) as image:
-                    rows.append((name, member.name, np.asarray(image.convert("RGB"))))
-    classes = {name: index for index, name in enumerate(sorted(taken))}
-    labels = np.array([classes[name] for name, _, _ in rows], dtype=np.int64)
-    return np.stack([pixels for _, _, pixels in rows]), labels
 
 
 def hold_out(labels: Labels, per_class: int, seed: int) -> tuple[Labels, Labels]:
@@ -96,20 +72,6 @@ def hold_out(labels: Labels, per_class: int, seed: int) -> tuple[Labels, Labels]
     starts = np.searchsorted(labels[by_class], np.arange(labels.max() + 1))
     held = np.concatenate([by_class[s : s + per_class] for s in starts])
     return np.setdiff1d(np.arange(len(labels)), held), held
-
-
-def normalise(images: Tensor) -> Tensor:
-    """[0, 1] to what the network was trained on."""
-    mean = torch.tensor(bundled.MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(bundled.STD).view(1, 3, 1, 1)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def prepare(pixels: Images, size: int = INPUT_SIZE) -> Tensor:
-    """The inference transform: squash to a square (antialiased bilinear), normalise."""
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-    images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    return normalise(images.clamp_(0, 1))
 
 
 def random_crop(images: Tensor, size: int, smallest: float, rng: torch.Generator) -> Tensor:
@@ -197,6 +159,14 @@ class CosineHead(nn.Module):
         return cosines * self.log_scale.exp()
 
 
+def replica(net: nn.Sequential) -> nn.Sequential:
+    """A copy with statistics of its own that shares the parameters."""
+    twin = copy.deepcopy(net)
+    for mine, theirs in zip(twin.modules(), net.modules(), strict=True):
+        mine._parameters = theirs._parameters
+    return twin
+
+
 class Average:
     """Exponential moving average of a module's parameters and statistics."""
 
@@ -254,6 +224,11 @@ class Run:
             raise ValueError(f"{len(self.train_on)} images are less than one batch")
         classes = int(self.labels.max()) + 1
         self.net = build(config, classes).train()
+        self.parameters = list(self.net.parameters())
+        self.replicas = [self.net, *(replica(self.net) for _ in range(config.threads - 1))]
+        self.pool = ThreadPoolExecutor(
+            config.threads, initializer=torch.set_num_threads, initargs=(1,)
+        )
         self.average = Average(self.net, build(config, classes), config.ema_decay)
         self.optimizer = make_optimizer(self.net, config)
         self.rng = torch.Generator().manual_seed(config.seed)
@@ -278,21 +253,32 @@ class Run:
         for start in range(0, len(order) - self.config.batch + 1, self.config.batch):
             yield self.train_on[order[start : start + self.config.batch]]
 
+    def gradients(self, worker: int, rows: Labels, size: int, seed: int) -> tuple[Tensor, ...]:
+        """The loss and the gradients of one part of a batch, on one thread."""
+        rng = torch.Generator().manual_seed(seed)
+        inputs = augment(self.images[rows], size, self.config, rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.replicas[worker](inputs).float()
+        targets = torch.from_numpy(self.labels[rows])
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+        return (loss.detach(), *torch.autograd.grad(loss, self.parameters))
+
     def step(self, rows: Labels, progress: float) -> float:
+        """One update. Threads share it by images, not inside each operation: on a busy machine
+        the thousands of meetings of the latter made a step ten times slower.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(progress, self.config)
-        size = image_size(progress, self.config)
-        inputs = augment(self.images[rows], size, self.config, self.rng)
-        targets = torch.from_numpy(self.labels[rows])
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = self.net(inputs)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        size, workers = image_size(progress, self.config), range(self.config.threads)
+        seeds = [self.seen * len(workers) + worker for worker in workers]
+        parts = np.array_split(rows, len(workers))
+        results = list(self.pool.map(self.gradients, workers, parts, [size] * len(parts), seeds))
+        for parameter, *shares in zip(self.parameters, *(r[1:] for r in results), strict=True):
+            parameter.grad = torch.stack(shares).mean(0)
         self.optimizer.step()
         self.average.update()
         self.seen += len(rows)
-        return float(loss.detach())
+        return float(np.mean([float(r[0]) for r in results]))
 
     def one_epoch(self) -> None:
         began, seen, losses, progress = time.monotonic(), self.seen, list[float](), self.progress()

@@ -100,7 +100,7 @@ class S3Stub:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 stub._reply(self)
 
             do_HEAD = do_PUT = do_DELETE = do_GET  # noqa: N815
@@ -109,11 +109,3 @@ class S3Stub:
                 """Say nothing on stderr."""
 
         return Handler
-
-
-if __name__ == "__main__":
-    import sys
-
-    with S3Stub(sys.argv[1]) as running:
-        print(running.url, flush=True)
-        threading.Event().wait()

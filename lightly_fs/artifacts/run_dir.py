@@ -101,17 +101,7 @@ class RunDir:
             ArtifactError: It holds a run of another configuration, or is damaged.
         """
         run = cls(output, config, staging, overrides)
-        run._state = run._read_json(RUN)
-        if run._state is not None:
-            run._require_same_config()
-            run._manifest = Manifest.decode(run._files.read(MANIFEST_NAME))
-        if run._manifest is not None:
-            broken = run._files.first_broken(run._manifest.entries)
-            run.complete = broken is None
-            if broken is not None:
-                logger.warning("`%s` of the finished run is gone or changed: redoing it", broken)
-            else:
-                run._files.delete_folder(PARTS)
+        run._load()
         return run
 
     @property
@@ -140,6 +130,8 @@ class RunDir:
         Raises:
             ArtifactError: The run directory holds a run on another inventory.
         """
+        if self._state is None:
+            self._load()  # another process may have begun here before this one had the lock
         if self._state is not None:
             if inventory.digest != self._state["inventory_digest"]:
                 difference = inventory_difference(self.inventory(), inventory)
@@ -312,6 +304,21 @@ class RunDir:
         self._manifest, self.complete = manifest, True
         self._files.delete_folder(PARTS)
         shutil.rmtree(self._own, ignore_errors=True)
+
+    def _load(self) -> None:
+        self._state = self._read_json(RUN)
+        if self._state is None:
+            return
+        self._require_same_config()
+        self._manifest = Manifest.decode(self._files.read(MANIFEST_NAME))
+        if self._manifest is None:
+            return
+        broken = self._files.first_broken(self._manifest.entries)
+        self.complete = broken is None
+        if broken is not None:
+            logger.warning("`%s` of the finished run is gone or changed: redoing it", broken)
+        else:
+            self._files.delete_folder(PARTS)
 
     def _restage(self) -> None:
         """Take the files that an earlier process wrote at the start into the manifest."""

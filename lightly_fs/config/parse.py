@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,19 @@ from lightly_fs.errors import ConfigError
 
 SWITCHES = ("sanity_check",)
 """Keys that choose a command instead of configuring a run; the CLI handles them."""
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML whose only booleans are true and false: `properties: off` is a word, as in YAML 1.2."""
+
+
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:bool"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def load_config(words: Sequence[str] = (), *, file: Path | None = None) -> RunConfig:
@@ -41,7 +55,7 @@ def split_word(word: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"`{word}` is not of the form key=value", hint="e.g. method=coreset")
     try:
-        value = yaml.safe_load(text) if text else ""
+        value = yaml.load(text, _Yaml) if text else ""  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of `{key}` is not valid YAML: `{text}`") from error
     if isinstance(value, str):
@@ -102,7 +116,7 @@ def _is_text_key(key: str) -> bool:
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _Yaml)  # noqa: S506 - a safe loader
     except OSError as error:
         raise ConfigError(f"cannot read the configuration `{file}`: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
-from urllib.request import proxy_bypass_environment
 from xml.etree import ElementTree as ET
 
 from lightly_fs.datasource.bucket import Bucket
@@ -119,14 +118,16 @@ def _ask(
 def _proxies(url: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the proxy for a URL, from the variables that s3fs (libcurl) obeys too."""
     parts = urlsplit(url)
-    excepted = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     # libcurl ignores HTTP_PROXY in capitals: a web server sets that from a request's header.
     proxy = environ.get(f"{parts.scheme}_proxy") or (
         environ.get("HTTPS_PROXY") if parts.scheme == "https" else None
     )
-    if not proxy or proxy_bypass_environment(parts.netloc, {"no": excepted}):
-        return {}
-    return {parts.scheme: proxy}
+    excepted = (environ.get("no_proxy") or environ.get("NO_PROXY") or "").replace(" ", "")
+    host = f".{parts.hostname}"
+    bypassed = excepted == "*" or any(
+        host.endswith("." + name.lstrip(".")) for name in excepted.split(",") if name
+    )
+    return {parts.scheme: proxy} if proxy and not bypassed else {}
 
 
 def _frozen_credentials(bucket: Bucket, environ: Mapping[str, str]) -> object:

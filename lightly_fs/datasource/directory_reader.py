@@ -57,13 +57,14 @@ def read_file(path: bytes, sample: Sample) -> bytes | Failure:
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         data = file.readall()
         found = os.fstat(descriptor)
-    if len(data) != sample.size or found.st_mtime_ns != sample.mtime_ns:
-        return changed(sample, f"{sample.size} bytes were listed, {len(data)} were read")
+    detail = ""
+    if len(data) != sample.size:
+        detail = f"{sample.size} bytes were listed, {len(data)} were read"
+    elif found.st_mtime_ns != sample.mtime_ns and sample.etag is None:
+        detail = "its time of change is another"
+    if detail:
+        return Failure(sample.filename, Outcome.FAILED, f"changed during the run: {detail}")
     return data
-
-
-def changed(sample: Sample, detail: str) -> Failure:
-    return Failure(sample.filename, Outcome.FAILED, f"changed during the run: {detail}")
 
 
 def failure_of(error: OSError, sample: Sample) -> Failure:

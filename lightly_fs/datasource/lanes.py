@@ -69,6 +69,7 @@ class Lane:
         self._was_s3fs = entry is not None and entry.is_s3fs
         self._lock = threading.Lock()
         self._fruitless = 0
+        self._end: MountError | None = None
 
     def proved(self) -> None:
         """Take note of a file that could be read."""
@@ -91,11 +92,17 @@ class Lane:
             MountError: It could not be mounted, three times (reason `stopped`).
         """
         with self._lock:
+            if self._end is not None:
+                raise self._end
             if self.generation != generation:
                 return True
             if self._is_well():
                 return False
-            self._remount()
+            try:
+                self._remount()
+            except MountError as error:
+                self._end = error
+                raise
             self.generation += 1
             self.remounts += 1
             return True

@@ -49,9 +49,9 @@ def keep_relevant(filenames: pa.ChunkedArray, entries: Sequence[str]) -> pa.Bool
     gitignore: list[str] = []
     for entry in others:
         found = _below_prefix(listed, entry)
-        if found is None:
+        if found is None and _PATTERN & set(entry):
             gitignore.append(entry)
-        elif pc.any(found).as_py():
+        elif found is not None and pc.any(found).as_py():
             keep = pc.or_(keep, found)
         else:
             unmatched.append(entry)
@@ -80,7 +80,7 @@ def _shown(entries: Sequence[str]) -> str:
 
 
 def _below_prefix(listed: pa.Array, entry: str) -> pa.BooleanArray | None:
-    """Return which names are below the prefix that `entry` is, or None when it is a pattern."""
+    """Return which names are below the prefix that `entry` is, or None when it is none."""
     prefix, star, patterns = entry.partition("* ")
     if star and not _PATTERN & set(prefix):
         below = pc.starts_with(listed, prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,6 @@ from lightly_fs.datasource.endpoint import parse_uri
 from lightly_fs.errors import DatasourceError, MountError
 
 logger = logging.getLogger(__name__)
-
-_CANNOT_MOUNT = frozenset({"fuse", "s3fs"})
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _open_bucket(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Sour
         try:
             made = stack.enter_context(mount.mounted(request, environ))
         except MountError as error:
-            if config.read_through is ReadThrough.MOUNT or error.reason not in _CANNOT_MOUNT:
+            if config.read_through is ReadThrough.MOUNT or not _cannot_mount(error, environ):
                 raise
             logger.info("nothing is mounted (%s): objects are read directly", error.message)
             found = find_bucket(request.locate(environ), environ, timeout_s=10).bucket
@@ -88,6 +87,12 @@ def _open_bucket(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Sour
             return
         bucket = made.bucket
         yield Source(bucket.uri, made.directory, bucket, made.stripes, owned=True, mounted=True)
+
+
+def _cannot_mount(error: MountError, environ: Mapping[str, str]) -> bool:
+    """Tell whether this host or container mounts nothing at all, whatever the bucket."""
+    missing = shutil.which("s3fs", path=environ.get("PATH")) is None
+    return error.reason == "fuse" or (error.reason == "s3fs" and missing)
 
 
 def _open_directory(root: Path, read_through: ReadThrough, environ: Mapping[str, str]) -> Source:

@@ -208,10 +208,10 @@ def bucket_of(directory: Path, environ: Mapping[str, str]) -> Bucket | None:
     if bucket is None:
         return None
     below = _physical(directory, entries).relative_to(entry.directory)
-    folder = f"{bucket.prefix}{entry.root.strip('/')}/{below.as_posix() if below.parts else ''}"
+    folders = (bucket.prefix.strip("/"), entry.root.strip("/"), *below.parts)
     return place(
         bucket.name,
-        folder,
+        "/".join(folder for folder in folders if folder),
         url=bucket.url,
         region=bucket.region,
         credentials=bucket.credentials,

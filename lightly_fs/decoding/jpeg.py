@@ -52,15 +52,15 @@ def decode_jpeg(data: bytes, min_side: int | None, max_pixels: int) -> Raster:
     """
     header = _read_header(data)
     check_size(header.width, header.height, max_pixels)
-    side = min_side or 0
+    least = _scaled(header, min_side)
     try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data, side, side)
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data, *least)
     except ValueError:  # rare kinds that TurboJPEG cannot name: odd subsampling, 12 bits, lossless
         return decode_with_pillow(data, min_side, max_pixels)
     # A progressive image is held whole, as coefficients, whatever the scale.
     with PIXELS.hold(header.width * header.height if header.progressive else width * height):
         try:
-            pixels = _strictly(data, space, side)
+            pixels = _strictly(data, space, *least)
         except ValueError as error:
             if any(warning in str(error) for warning in _HARMLESS):
                 return decode_with_pillow(data, min_side, max_pixels)
@@ -70,10 +70,21 @@ def decode_jpeg(data: bytes, min_side: int | None, max_pixels: int) -> Raster:
     return oriented(pixels, header.orientation, header.width, header.height)
 
 
-def _strictly(data: bytes, space: str, side: int) -> Pixels:
+def _scaled(header: _Header, min_side: int | None) -> tuple[int, int]:
+    """Return height and width at the smallest power of two that leaves `min_side`.
+
+    libjpeg could scale by any eighth; only for powers of two is its inverse DCT vectorised.
+    """
+    shortest = min(header.height, header.width)
+    by = next((by for by in (8, 4, 2) if min_side and shortest // by >= min_side), 1)
+    return -(-header.height // by), -(-header.width // by)
+
+
+def _strictly(data: bytes, space: str, height: int, width: int) -> Pixels:
     if space not in ("CMYK", "YCCK"):
-        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side))
-    inks = simplejpeg.decode_jpeg(data, "CMYK", min_height=side, min_width=side)
+        rgb = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
+        return np.asarray(rgb)
+    inks = simplejpeg.decode_jpeg(data, "CMYK", min_height=height, min_width=width)
     # Adobe stores inks inverted, and so does everybody since.
     return np.array(Image.fromarray(255 - inks, "CMYK").convert("RGB"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import struct
 import threading
 import warnings
@@ -155,7 +156,8 @@ def _eight_bits(values: np.ndarray) -> Pixels:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:120] or type(error).__name__
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(error).split()))[:120]  # the same every time
+    text = text or type(error).__name__
     if isinstance(error, DecompressionBombError):
         return f"too large: {text}"
     if "truncated" in text.lower() or isinstance(error, EOFError):

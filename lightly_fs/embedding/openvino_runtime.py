@@ -139,7 +139,7 @@ def _convert(core: Any, network: Network) -> Any:  # noqa: ANN401
         model = frontend.convert(frontend.load(decoder))
         model.reshape(list(pixels.shape))
         found = core.compile_model(model, "CPU")([pixels.numpy()])[0]
-    except RuntimeError as error:
+    except Exception as error:  # each part of the conversion has errors of its own
         raise ModelError(
             f"OpenVINO cannot run {network.name}: {str(error).strip().splitlines()[0]}",
             hint="runtime=torch",

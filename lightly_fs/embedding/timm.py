@@ -76,7 +76,7 @@ def _remapped(name: str, state: State, problem: str) -> nn.Module:
 
 
 def _from_hub(repository: str, filename: str | None) -> Path:
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 
     names: Sequence[str] = [filename] if filename else ["model.safetensors", "pytorch_model.bin"]
     for name in names:
@@ -92,7 +92,10 @@ def _from_hub(repository: str, filename: str | None) -> Path:
     failure: Exception | None = None
     for name in names:
         try:
-            return Path(hf_hub_download(repository, name))
-        except Exception as error:  # noqa: BLE001 - its versions raise errors of other libraries
-            failure = failure or error
+            return Path(hf_hub_download(repository, name, endpoint=constants.ENDPOINT))
+        except Exception as error:  # noqa: BLE001 - its versions raise errors of several libraries
+            failure = error
+            absent = isinstance(error, errors.EntryNotFoundError)
+            if not absent or isinstance(error, errors.LocalEntryNotFoundError):
+                break
     raise ModelError(f"{repository} cannot be fetched: {failure}", hint=NO_WEIGHTS_HINT)

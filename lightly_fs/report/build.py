@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lightly_fs.config.run import RunConfig
 from lightly_fs.report.examples import Pair, choose_pairs, closest_removed, spread
-from lightly_fs.report.projection import pacmap, pca
+from lightly_fs.report.projection import NEIGHBOURS, pacmap, pca
 from lightly_fs.report.savings import Savings, savings
 from lightly_fs.report.statistics import (
     Comparison,
@@ -124,10 +124,15 @@ def build_report(given: ReportInput) -> Report:
         shown=shown,
         replaced=replaced,
         duplicates=duplicates,
-        savings=savings(given.counts.duplicate + given.counts.removed),
+        savings=savings(_unlabelled(given.counts)),
         notes=_notes(statistics, sets, maps),
         thumbnails=fetch(_wanted(given, maps, [*pairs, *replaced.values()], shown), given.image),
     )
+
+
+def _unlabelled(counts: Counts) -> int:
+    """Return how many usable images need no labels because others have them."""
+    return counts.duplicate + counts.removed if counts.selected else 0
 
 
 def _check(given: ReportInput) -> None:
@@ -157,7 +162,8 @@ def draw_maps(vectors: NDArray[np.float32], sets: Sets) -> list[Map]:
             name = f"PCA, because {len(rows)} images are too few for a map of neighbourhoods"
             return [*maps, _map("pca", name, rows, points, sets)]
         points = pacmap(vectors[rows], sets.seed)
-    name = "PaCMAP with 10 neighbours; distances between distant groups mean little"
+    near = min(NEIGHBOURS, len(rows) - 1)
+    name = f"PaCMAP with {near} neighbours; distances between distant groups mean little"
     return [*maps, _map("pacmap", name, rows, points, sets)]
 
 

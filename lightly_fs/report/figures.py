@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from lightly_fs.report.build import Map, Report
 from lightly_fs.report.examples import Pair
-from lightly_fs.report.lettering import FONTS, mono_letters, shown
+from lightly_fs.report.lettering import FONTS, mono_font, mono_letters, shown
 from lightly_fs.report.statistics import Comparison, Distribution
-from lightly_fs.report.thumbnails import Pixels
+from lightly_fs.report.thumbnails import SIDE, Pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,9 +94,9 @@ def draw(report: Report) -> dict[str, Drawing]:
         if report.properties:
             made["properties"] = _rendered(_property_grid(report.properties))
         for number, pair in enumerate(report.pairs):
-            figure = _pair(report, pair)
-            if figure is not None:
-                made[f"filter_decision_{11 * number}"] = _rendered(figure, svg=False)
+            png = _pair(report, pair)
+            if png is not None:
+                made[f"filter_decision_{11 * number}"] = Drawing(png, None)
     return made
 
 
@@ -131,7 +131,8 @@ def _distances(report: Report) -> dict[str, Drawing]:
         _compare(axes[0, 0], compared)
         axes[0, 0].set_xlabel(label)
         axes[0, 0].set_ylabel("Share of images")
-        axes[0, 0].legend(loc="best")
+        if axes[0, 0].get_legend_handles_labels()[0]:
+            axes[0, 0].legend(loc="best")
         made[name] = _rendered(figure)
     pairs = statistics.pairwise
     for name, values, colour, label in (
@@ -172,19 +173,28 @@ def _compare(axes: Axes, compared: Comparison) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(bottom=0)
+    if not axes.patches:
+        _say_empty(axes)
 
 
 def _log_bars(
     axes: Axes, edges: NDArray[np.float64], made: Distribution | None, colour: str
 ) -> None:
-    counts = np.zeros(len(edges) - 1) if made is None else made.counts
-    axes.stairs(counts, edges, fill=True, color=colour, alpha=0.85, linewidth=0)
-    if counts.any():
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=0.7)
-        axes.minorticks_off()
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlim(edges[0], edges[-1])
+    if made is None or not made.n:
+        _say_empty(axes)
+        return
+    axes.stairs(made.counts, edges, fill=True, color=colour, alpha=0.85, linewidth=0)
+    axes.set_yscale("log")
+    axes.set_ylim(0.7, max(1.5 * int(made.counts.max()), 12))
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def _say_empty(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, "nothing to show", ha="center", color=FAINT, transform=axes.transAxes)
 
 
 def _property_grid(properties: Mapping[str, Comparison]) -> Figure:
@@ -205,7 +215,7 @@ def _property_grid(properties: Mapping[str, Comparison]) -> Figure:
 
 
 def _maps(report: Report, drawn: Map) -> dict[str, Drawing]:
-    name = "scatter_pca" if drawn.key == "pca" else "scatter_pacmap_k_10"
+    name = "scatter_pca" if drawn.key == "pca" else "scatter_pacmap"
     if drawn.key == "pacmap" and drawn.points is report.maps[0].points:
         return {}
     return {
@@ -246,7 +256,8 @@ def _place_images(axes: Axes, report: Report, drawn: Map) -> None:
         if pixels is not None:
             small = _small(pixels, 96)
             picture = OffsetImage(small, zoom=34 / max(small.shape[:2]))
-            frame = {"edgecolor": SELECTED, "linewidth": 0.9, "facecolor": "white"}
+            edge = SELECTED if row in report.sets.selected else INPUT
+            frame = {"edgecolor": edge, "linewidth": 0.9, "facecolor": "white"}
             axes.add_artist(
                 AnnotationBbox(picture, tuple(place), pad=0.06, bboxprops=frame, frameon=True)
             )
@@ -260,21 +271,26 @@ def _small(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(picture)
 
 
-def _pair(report: Report, pair: Pair) -> Figure | None:
-    """Return the removed image beside the selected one, or None when neither could be read."""
+def _pair(report: Report, pair: Pair) -> bytes | None:
+    """Return the selected beside the removed image as PNG, or None when neither could be read."""
+    from PIL import Image, ImageDraw, ImageFont
+
     names = [report.given.filenames[row] for row in (pair.selected, pair.removed)]
     pictures = [report.thumbnails.get(name) for name in names]
     if all(picture is None for picture in pictures):
         return None
-    figure, axes = _figure(FULL / 2, 48, 1, 2)
+    title = ImageFont.truetype(FONTS / "Inter-SemiBold.otf", 17)
+    small = ImageFont.truetype(mono_font(), 11)
+    column, top, height = SIDE + 16, 34, max(len(p) for p in pictures if p is not None)
+    sheet = Image.new("RGB", (2 * column + 16, top + height + 32), "white")
+    pen = ImageDraw.Draw(sheet)
     titles = ("Selected", f"Removed, distance {pair.distance:.3f}")
-    for place, title, name, picture in zip(axes[0], titles, names, pictures, strict=True):
-        place.set_axis_off()
-        place.set_title(title)
-        place.text(
-            0, -0.03, shown(name, 34, mono_letters()).replace("$", r"\$"), fontsize=5.5,
-            family="DejaVu Sans Mono", va="top", color=FAINT, transform=place.transAxes,
-        )  # fmt: skip
+    for side, (words, name, picture) in enumerate(zip(titles, names, pictures, strict=True)):
+        left = 16 + side * column
+        pen.text((left, 7), words, INK, title)
+        pen.text((left, top + height + 8), shown(name, 42, mono_letters()), FAINT, small)
         if picture is not None:
-            place.imshow(picture)
-    return figure
+            sheet.paste(Image.fromarray(picture), (left, top))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -98,7 +98,7 @@ def _charts(report: Report, figures: Mapping[str, Drawing]) -> Values:
         "distance_distr_before": "All pairs of candidates by distance, on a logarithmic scale.",
         "distance_distr_after": f"Pairs of selected images. {found['pairwise']}",
     }
-    maps = {"scatter_pca": 0, "scatter_pacmap_k_10": 1}
+    maps = {"scatter_pca": 0, "scatter_pacmap": 1}
     return {
         "distance_charts": [_chart(figures[name], words) for name, words in captions.items()],
         "maps": [

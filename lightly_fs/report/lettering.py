@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Container
 from functools import lru_cache
 from pathlib import Path
 
 FONTS = Path(__file__).with_name("fonts")
 """Inter, for everything that we write ourselves."""
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def mono_font(*, bold: bool = False) -> Path:
@@ -39,8 +37,7 @@ def tokens(text: str, letters: Container[int] | None = None) -> list[str]:
     """
     return [
         f"\\u{{{ord(character):x}}}"
-        if unicodedata.category(character) in _HIDDEN
-        or (letters is not None and ord(character) not in letters)
+        if not character.isprintable() or (letters is not None and ord(character) not in letters)
         else character
         for character in text
     ]

@@ -20,7 +20,7 @@ from lightly_fs.report.thumbnails import encode
 Json = dict[str, Any]
 
 MAX_SELECTED = 20
-MAX_FAILURES = 40
+MAX_FAILURES = 24
 
 
 def render_pdf(report: Report, figures: Mapping[str, Drawing]) -> bytes:
@@ -125,7 +125,7 @@ def _line(line: summary.Line) -> Json:
 
 
 def _maps(report: Report, figures: Mapping[str, Drawing]) -> Json:
-    names = {"pca": "scatter_pca", "pacmap": "scatter_pacmap_k_10"}
+    names = {"pca": "scatter_pca", "pacmap": "scatter_pacmap"}
     n_selected = len(report.sets.selected)
     words = "Blue ones were selected; some of these are shown as photographs, each at its place."
     return {
@@ -203,8 +203,8 @@ def _left_out(report: Report, photo: _Photos) -> Json:
 
 def _run(report: Report) -> Json:
     return {
-        "facts": [(key, _text(value, 100)) for key, value in summary.run_rows(report)],
-        "model": [(key, _text(value, 100)) for key, value in summary.model_rows(report)],
+        "facts": [(key, _text(value, 92)) for key, value in summary.run_rows(report)],
+        "model": [(key, _text(value, 92)) for key, value in summary.model_rows(report)],
         "config": [
             (_text(key, 34), _text(value, 30), changed)
             for key, value, changed in summary.configuration(report.given.config)

@@ -157,7 +157,7 @@ def stages(report: Report) -> list[tuple[str, str, str, str]]:
     """Return stage, samples, time, rate; of this process, which may have resumed an earlier one."""
     names = {
         Stage.LIST: "List",
-        Stage.EMBED: "Read, decode, embed",
+        Stage.EMBED: "Read and embed",
         Stage.SELECT: "Select",
         Stage.REPORT: "Report",
     }
@@ -199,7 +199,7 @@ def reading(report: Report) -> str:
         ))  # fmt: skip
     text = " ".join(parts)
     embed = facts.timings.get(Stage.EMBED)
-    if embed and embed.samples < report.given.counts.inventory:
+    if embed and embed.samples < report.given.counts.embedded:
         text += "; the run was resumed, times are those of its last part" if text else ""
     if facts.other_files:
         text += f"; {facts.other_files:,} other files were no images" if text else ""
@@ -249,6 +249,7 @@ def set_rows(report: Report) -> list[tuple[str, ...]]:
 def findings(report: Report) -> dict[str, str]:
     """Return what one sees in each chart, in a sentence with its numbers."""
     statistics = report.statistics
+    measured = "measured " if statistics.covering.n_measured else ""
     return {
         "neighbour": _versus(
             statistics.neighbour,
@@ -259,7 +260,7 @@ def findings(report: Report) -> dict[str, str]:
         ),
         "covering": _versus(
             statistics.covering,
-            "No image is farther than {0} from a selected one; a random choice of the same size "
+            f"No {measured}image is farther than {{0}} from a selected one; a random choice of the same size "
             "leaves one that is {1} away.",
             "max",
             "Nothing was selected that could stand for the other images.",

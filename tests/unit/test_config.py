@@ -100,6 +100,15 @@ def test_the_digest_ignores_where_and_how_fast():
     assert RunConfig().digest() != other.digest()
 
 
+@pytest.mark.parametrize("text", ["properties: off", "properties: 'off'"])
+def test_off_is_a_word_and_no_boolean(tmp_path, text):
+    (tmp_path / "run.yaml").write_text(text)
+
+    from_file = load_config([], file=tmp_path / "run.yaml")
+
+    assert "off" == from_file.properties == load_config(["properties=off"]).properties
+
+
 def test_numbers_stay_text_where_text_is_expected():
     assert load_config(["run_directory=2026-11-20"]).run_directory == "2026-11-20"
     assert load_config(["run_directory=007"]).run_directory == "007"

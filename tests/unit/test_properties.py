@@ -71,7 +71,9 @@ def test_names_are_those_that_are_announced() -> None:
     assert set(measure(np.array(scene(1)))) == set(PROPERTIES) - of_the_object
 
 
-@pytest.mark.parametrize(("grey", "luminance"), [(0, 0.0), (255, 100.0), (119, 50.034), (188, 76.245)])
+@pytest.mark.parametrize(
+    ("grey", "luminance"), [(0, 0.0), (255, 100.0), (119, 50.034), (188, 76.245)]
+)
 def test_luminance_is_cie_lightness(grey: int, luminance: float) -> None:
     measured = measure(np.full((8, 8, 3), grey, np.uint8))
     assert measured["luminance"] == pytest.approx(luminance, abs=0.05)
@@ -114,7 +116,9 @@ def test_blur_lowers_sharpness() -> None:
 
 
 def test_names_are_known_without_loading_a_compiler() -> None:
-    code = "import sys, lightly_fs.properties; print('numba' in sys.modules, 'numpy' in sys.modules)"
+    code = (
+        "import sys, lightly_fs.properties; print('numba' in sys.modules, 'numpy' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -1,11 +1,8 @@
 """Exact duplicates: same bytes, or same pixels in other bytes."""
 
-import dataclasses
-import io
 from collections.abc import Mapping
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,7 +10,7 @@ from PIL import Image
 from lightly_fs.decoding.duplicates import find_duplicates
 from lightly_fs.types import Duplicate, Failure, ImageRecord, Outcome
 from tests.images import jpeg, scene
-from tests.unit.decoding.encoded import SETTINGS, decoded, encode
+from tests.unit.decoding.encoded import decoded, encode
 
 
 def records(files: Mapping[str, bytes]) -> list[ImageRecord]:
@@ -21,9 +18,7 @@ def records(files: Mapping[str, bytes]) -> list[ImageRecord]:
     for name, data in files.items():
         image = decoded(data)
         found.append(
-            ImageRecord(
-                name, image.width, image.height, image.content_hash, image.pixel_hash, {}
-            )
+            ImageRecord(name, image.width, image.height, image.content_hash, image.pixel_hash, {})
         )
     return found
 

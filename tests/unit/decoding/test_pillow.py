@@ -101,9 +101,12 @@ def test_flipped_bits_in_a_png_never_pass(data: st.DataObject) -> None:
     st.binary(max_size=200),
 )
 def test_any_bytes_have_a_reason(signature: bytes, tail: bytes) -> None:
-    assert reason(signature + tail).startswith(
+    found = reason(signature + tail)
+    assert found.startswith(
         ("truncated", "broken data", "unsupported", "not an image", "too large", "empty file")
     )
+    assert reason(signature + tail) == found
+    assert "object at" not in found
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,13 @@ def test_transparent_pixels_are_seen_before_white(mode: str) -> None:
         image = image.quantize(32, method=Image.Quantize.FASTOCTREE)
     pixels = decode_full(encode(image.convert(mode), "PNG"))
     assert (pixels[:, :60] == 255).all()
-    assert difference(pixels[:, 60:], np.array(SMALL.convert("L" if mode == "LA" else "RGB").convert("RGB"))[:, 60:]) < 25
+    assert (
+        difference(
+            pixels[:, 60:],
+            np.array(SMALL.convert("L" if mode == "LA" else "RGB").convert("RGB"))[:, 60:],
+        )
+        < 25
+    )
 
 
 def test_half_transparent_black_is_grey() -> None:
@@ -206,7 +215,7 @@ def test_orientation_is_honoured(kind: str, orientation: int) -> None:
 
 
 def test_large_images_are_averaged_down_to_the_same_result() -> None:
-    big = scene(6, 2400, 1800)
+    big = scene(6, 1000, 750)
     image = decoded(encode(big, "BMP"))
     assert difference(image.pixels, squashed(big)) < 1.0
     assert thumbnail(encode(big, "BMP"), 100).shape == (75, 100, 3)
@@ -246,9 +255,8 @@ def damaged_tiff() -> bytes:
 
 def test_warnings_of_pillow_neither_leak_nor_decide() -> None:
     data = damaged_tiff()
-    with pytest.warns(UserWarning), Image.open(io.BytesIO(data)) as image:
-        _ = image.tag_v2[296]
-        image.load()
+    with pytest.warns(UserWarning, match="too many entries"):
+        dict(Image.open(io.BytesIO(data)).tag_v2)
     for action in ("error", "always"):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter(action)

@@ -1,0 +1,74 @@
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lightly_fs.artifacts import RunDir, dump_images, dump_names
+from lightly_fs.decoding.export import exporter, suffix_of, target_size
+from lightly_fs.types import Failure, Outcome
+from tests.images import jpeg, scene
+
+PART = st.sampled_from(["a", "b", "a.png", "a.jpg", "a.jpg.png", "a.png.png", ".png", "ü"])
+NAMES = st.lists(st.lists(PART, min_size=1, max_size=2).map("/".join), unique=True)
+
+
+@given(NAMES)
+def test_names_of_copies_are_unique_and_do_not_depend_on_the_order(names):
+    copies = dump_names(names, ".png")
+
+    assert len(set(copies)) == len(names)
+    assert all(copy.endswith(".png") for copy in copies)
+    assert dict(zip(names[::-1], dump_names(names[::-1], ".png"), strict=True)) == dict(
+        zip(names, copies, strict=True)
+    )
+
+
+def test_the_extension_is_replaced_or_appended():
+    assert dump_names(["d.x/a.jpg", "b.jpg", "b.webp", "c"], ".png") == [
+        "d.x/a.png",
+        "b.jpg.png",
+        "b.webp.png",
+        "c.png",
+    ]
+    assert dump_names(["a.jpg"], "") == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size"),
+    [(-1, (320, 240)), (120, (160, 120)), (480, (640, 480)), ((10, 30), (30, 10))],
+)
+def test_copies_have_the_size_that_was_asked_for(config, wanted, size):
+    assert target_size(320, 240, wanted) == size
+    export = exporter(config.model_copy(update={"output_image_size": wanted}))
+
+    assert Image.open(io.BytesIO(export(jpeg(scene(1))))).size == size
+
+
+@pytest.mark.parametrize(("name", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
+def test_copies_have_the_format_that_was_asked_for(config, name, kind):
+    config = config.model_copy(update={"output_image_format": name})
+
+    assert Image.open(io.BytesIO(exporter(config)(jpeg(scene(1))))).format == kind
+    assert suffix_of(config) == f".{name}"
+
+
+def test_originals_are_copied_byte_by_byte(tmp_path, output, config, inventory):
+    config = config.model_copy(update={"output_image_format": "original", "output_image_size": 9})
+    run_dir = RunDir.open(output, config, tmp_path)
+    run_dir.freeze(inventory)
+    data = jpeg(scene(1))
+    gone = Failure("d/1.jpg", Outcome.GONE, "deleted")
+
+    failed = dump_images(
+        run_dir,
+        ["d/0.jpg", "d/1.jpg", "e/x\ny.webp"],
+        lambda name: gone if name == gone.filename else memoryview(data),
+        exporter(config),
+        suffix_of(config),
+    )
+
+    assert failed == [gone]
+    assert output.names("run/data/sampled") == ["d/0.jpg", "e/x\ny.webp"]
+    assert output.read("run/data/sampled/d/0.jpg") == data

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightly_fs.datasource.bucket import Bucket
+from lightly_fs.datasource.exclusion import output_below
+from lightly_fs.datasource.source import Source
+
+IN = Source("s3://b/in/", None, Bucket("b", "in/", "http://x"))
+
+
+@pytest.mark.parametrize(
+    ("output", "below"),
+    [
+        (Bucket("b", "in/out/", "http://x"), "out/"),
+        (Bucket("b", "in/", "http://x"), ""),
+        (Bucket("b", "", "http://x"), ""),
+        (Bucket("b", "inner/", "http://x"), ""),
+        (Bucket("c", "in/out/", "http://x"), ""),
+        (Bucket("b", "in/out/", "http://y"), ""),
+        (Path("/somewhere"), ""),
+        (None, ""),
+    ],
+)
+def test_where_an_output_bucket_lies_in_the_input(output: Bucket | Path | None, below: str):
+    assert output_below(IN, output) == below
+
+
+def test_where_an_output_directory_lies_in_the_input(tmp_path: Path):
+    source = Source("", tmp_path)
+    assert output_below(source, tmp_path / "a" / "b") == "a/b/"
+    assert output_below(source, tmp_path) == ""
+    assert output_below(source, tmp_path.parent) == ""
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert output_below(source, tmp_path / "link") == "real/"

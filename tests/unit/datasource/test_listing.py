@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from lightly_fs.datasource.listing import LISTING, local_path, parse_page, printable, walk
+
+PAGE = b"""<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>
+<NextContinuationToken>t/+=</NextContinuationToken>
+<Contents><Key>a%2Fb+c%2Bd%0A.jpg</Key><LastModified>2026-11-20T14:03:22.250Z</LastModified>
+<ETag>&quot;abc-2&quot;</ETag><Size>12</Size></Contents>
+<Contents><Key>z</Key><LastModified>1970-01-01T00:00:01Z</LastModified><Size>0</Size></Contents>
+</ListBucketResult>"""
+
+
+def test_a_page():
+    batch, token = parse_page(PAGE)
+    assert token == "t/+="
+    assert batch.to_pylist() == [
+        {"key": "a/b c+d\n.jpg", "size": 12, "etag": "abc-2", "mtime_ns": 1795183402250000000},
+        {"key": "z", "size": 0, "etag": None, "mtime_ns": 1_000_000_000},
+    ]
+
+
+def test_an_empty_last_page_without_namespace():
+    batch, token = parse_page(
+        b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    )
+    assert (batch.num_rows, token) == (0, None)
+    assert batch.schema == LISTING
+
+
+def test_a_store_that_does_not_encode_keys():
+    entry = b"<Key>a+b%20</Key><LastModified>2026-11-20T14:03:22Z</LastModified>"
+    page = b"<R><Contents>" + entry + b"</Contents></R>"
+    assert parse_page(page)[0]["key"].to_pylist() == ["a+b%20"]
+
+
+def walked(root: Path, skip=lambda folder: False) -> dict[str, int]:
+    rows = pa.Table.from_batches(walk(root, skip=skip), LISTING).to_pylist()
+    return {row["key"]: row["size"] for row in rows}
+
+
+def test_walking_finds_files_links_and_odd_names(tmp_path: Path):
+    (tmp_path / "a b\n").mkdir()
+    (tmp_path / "a b\n" / "ü.jpg").write_bytes(b"12")
+    (tmp_path / "link.jpg").symlink_to("a b\n/ü.jpg")
+    (tmp_path / "dangling.jpg").symlink_to("nowhere")
+    assert walked(tmp_path) == {"a b\n/ü.jpg": 2, "link.jpg": 2}
+
+
+def test_a_skipped_folder_is_not_entered(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_bytes(b"")
+    assert walked(tmp_path, lambda folder: folder == "out/") == {"in/a": 0}
+
+
+def test_a_link_that_leads_back_up_ends(tmp_path: Path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"")
+    (tmp_path / "d" / "up").symlink_to("..")
+    assert walked(tmp_path) == {"d/a": 0}
+
+
+def test_a_name_that_is_no_utf8_is_listed_and_found(tmp_path: Path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    Path(os.fsdecode(raw)).write_bytes(b"123")
+    assert walked(tmp_path) == {r"caf\xe9.jpg": 3}
+    assert local_path(tmp_path, printable(b"caf\xe9.jpg")) == raw
+
+
+def test_a_name_that_only_looks_escaped_is_itself(tmp_path: Path):
+    (tmp_path / r"a\xe9.jpg").write_bytes(b"")
+    assert local_path(tmp_path, r"a\xe9.jpg") == os.fsencode(tmp_path / r"a\xe9.jpg")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may list everything")
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path):
+    from lightly_fs.errors import DatasourceError
+
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(DatasourceError, match="closed"):
+        walked(tmp_path)

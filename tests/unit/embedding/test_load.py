@@ -1,0 +1,152 @@
+import logging
+import sys
+import time
+
+import numpy as np
+import pytest
+import timm as timm_package
+import torch
+from safetensors.torch import save_file
+
+from lightly_fs.config.run import RunConfig
+from lightly_fs.embedding import bundled
+from lightly_fs.embedding.load import load_bundled, load_embedder, load_network
+from lightly_fs.errors import ConfigError, MissingExtraError, ModelError
+from tests.unit.embedding.networks import pixels
+
+
+@pytest.fixture
+def config(tmp_path):
+    def make(**values) -> RunConfig:
+        given = {"cache_dir": str(tmp_path / "cache"), "shared_dir": str(tmp_path), **values}
+        return RunConfig.model_validate(given)
+
+    return make
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    state = timm_package.create_model("test_resnet", pretrained=False).state_dict()
+    save_file(state, tmp_path / "test_resnet.safetensors")
+    return tmp_path / "test_resnet.safetensors"
+
+
+def test_the_bundled_model_needs_no_download_and_embeds(config):
+    embedder = load_embedder(config(runtime="torch", device="cpu"))
+    info = embedder.info
+    assert (info.name, info.input_size, info.dimensions) == (
+        "bundled",
+        bundled.INPUT_SIZE,
+        bundled.DIMENSIONS,
+    )
+    vectors = embedder.embed(pixels(3, bundled.INPUT_SIZE), ["a", "b", "c"])
+    assert vectors.shape == (3, bundled.DIMENSIONS)
+    assert np.isfinite(vectors).all()
+
+
+def test_weights_of_another_network_are_refused_by_the_bundled_model(weights):
+    with pytest.raises(ModelError, match=r"test_resnet\.safetensors does not fit the bundled"):
+        load_bundled(weights)
+
+
+def test_other_weights_for_the_bundled_network_are_taken(tmp_path):
+    torch.manual_seed(0)
+    save_file(bundled.stored_state(bundled.BundledNet()), tmp_path / "mine.safetensors")
+    assert (
+        load_bundled(tmp_path / "mine.safetensors").weights_sha256()
+        != load_bundled().weights_sha256()
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("test_resnet", "timm/test_resnet"), ("timm/test_resnet", "timm/test_resnet")],
+)
+def test_local_weights_are_found_by_path_or_below_the_shared_directory(
+    config, weights, model, name
+):
+    by_path = load_network(config(model=model, weights=str(weights)))
+    as_checkpoint = load_network(config(model=model, checkpoint="test_resnet.safetensors"))
+    assert by_path.name == as_checkpoint.name == name
+    assert by_path.weights_sha256() == as_checkpoint.weights_sha256()
+
+
+def test_a_name_that_only_torchvision_has_is_found_there(config):
+    network = load_network(config(model="shufflenet_v2_x0_5", weights="random"))
+    assert network.name == "torchvision/shufflenet_v2_x0_5"
+
+
+def test_random_weights_are_the_same_every_time_and_say_so(config, caplog):
+    before = torch.random.get_rng_state()
+    first = load_network(config(model="test_resnet", weights="random"))
+    second = load_network(config(model="test_resnet", weights="random"))
+    assert first.weights_sha256() == second.weights_sha256()
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert "weights=random: the embeddings of test_resnet mean nothing" in caplog.text
+
+
+def test_an_unknown_model_names_the_nearest(config):
+    with pytest.raises(ModelError, match="there is no model `timm/resnet81`") as caught:
+        load_network(config(model="timm/resnet81"))
+    assert "resnet18" in caught.value.hint
+
+
+def test_weights_that_cannot_be_fetched_fail_soon_and_name_the_ways_out(config, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(ModelError, match=r"timm/test_resnet.* cannot be fetched") as caught:
+        load_network(config(model="test_resnet"))
+    assert time.monotonic() - started < 15
+    assert "weights=" in caught.value.hint
+    assert "model=bundled" in caught.value.hint
+
+
+def test_two_origins_of_weights_exclude_one_another(config):
+    with pytest.raises(ConfigError, match="checkpoint and weights exclude one another"):
+        load_embedder(config(checkpoint="a.pth", weights="b.pth"))
+
+
+def test_an_embeddings_file_takes_the_place_of_a_model(config, tmp_path):
+    (tmp_path / "v.csv").write_text("filenames,embedding_0,labels\na.jpg,1.5,0\n")
+    embedder = load_embedder(config(embeddings="v.csv"), ["a.jpg"])
+    assert embedder.embed(pixels(1, 128), ["a.jpg"]).tolist() == [[1.5]]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_cuda_device_names_the_way_out(config):
+    with pytest.raises(ModelError, match="device=cuda, but torch sees no CUDA devices") as caught:
+        load_embedder(config(model="colour-grid", device="cuda"))
+    assert "device=cpu" in caught.value.hint
+
+
+@pytest.mark.parametrize("values", [{"device": "tpu"}, {"device": "cuda", "runtime": "openvino"}])
+def test_contradictions_about_the_device_are_refused(config, values):
+    with pytest.raises(ConfigError):
+        load_embedder(config(model="colour-grid", **values))
+
+
+def test_without_openvino_auto_takes_torch_and_tells_what_to_install(config, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with caplog.at_level(logging.INFO):
+        embedder = load_embedder(config(model="colour-grid", device="cpu"))
+    assert embedder.info.runtime == "torch cpu"
+    assert "pip install 'lightly-fs[openvino]'" in caplog.text
+    with pytest.raises(MissingExtraError):
+        load_embedder(config(model="colour-grid", runtime="openvino"))
+
+
+def test_auto_takes_openvino_where_there_is_no_gpu(config):
+    pytest.importorskip("lightly_fs.embedding.openvino_runtime").import_openvino()
+    assert load_embedder(config(model="colour-grid", device="cpu")).info.runtime == "openvino cpu"
+
+
+def test_the_colour_grid_tells_colours_apart_and_no_flat_image_is_a_zero_vector(config):
+    embedder = load_embedder(config(model="colour-grid", runtime="torch", device="cpu"))
+    flat = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, 64, 64, 3)
+    vectors = embedder.embed(flat.contiguous(), [])
+    assert vectors.shape == (256, 48)
+    assert (np.linalg.norm(vectors, axis=1) > 0).all()
+    assert (np.diff(vectors[:, 0]) > 0).all()

@@ -1,0 +1,137 @@
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import timm as timm_package
+import torch
+from safetensors.torch import save, save_file
+
+from lightly_fs.embedding import timm
+from lightly_fs.embedding.checkpoint import read_state
+from lightly_fs.errors import ModelError
+
+NAME = "test_vit"
+"""timm's own model for tests: 0.4 million parameters at 160 px."""
+
+
+@pytest.fixture(scope="module")
+def full():
+    torch.manual_seed(3)
+    return timm_package.create_model(NAME, pretrained=False).eval()
+
+
+def features(module, size: int = 160):
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return module(images).numpy()
+
+
+def test_an_embedding_is_what_goes_into_the_classifier(full):
+    network = timm.build(NAME, full.state_dict())
+    images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = full.forward_head(full.forward_features(images), pre_logits=True)
+    assert np.allclose(features(network.module), expected.numpy(), atol=1e-6)
+    assert network.input_size == 160
+    assert (network.name, network.mean) == (f"timm/{NAME}", (0.5, 0.5, 0.5))
+
+
+def test_the_same_weights_from_another_file_have_the_same_hash(full, tmp_path):
+    torch.save({"state_dict": full.state_dict()}, tmp_path / "a.pth")
+    save_file(full.state_dict(), tmp_path / "b.safetensors")
+    first = timm.build(NAME, read_state(tmp_path / "a.pth"))
+    second = timm.build(NAME, read_state(tmp_path / "b.safetensors"))
+    assert first.weights_sha256() == second.weights_sha256()
+
+
+def test_originals_of_another_input_size_are_converted_as_timm_does():
+    torch.manual_seed(4)
+    larger = timm_package.create_model(NAME, pretrained=False, img_size=192)
+    network = timm.build(NAME, larger.state_dict())
+    assert features(network.module).shape == (2, network.module.num_features)
+
+
+def test_weights_of_another_network_are_refused_with_the_difference():
+    other = timm_package.create_model("test_resnet", pretrained=False)
+    with pytest.raises(
+        ModelError, match=r"do not fit timm/test_vit: cls_token.* missing"
+    ) as caught:
+        timm.build(NAME, other.state_dict())
+    assert "model=" in caught.value.hint
+
+
+def test_weights_that_lack_a_tensor_are_refused(full):
+    state = dict(full.state_dict())
+    del state["blocks.0.attn.qkv.weight"]
+    with pytest.raises(ModelError, match=r"blocks\.0\.attn\.qkv\.weight missing"):
+        timm.build(NAME, state)
+
+
+def test_a_variant_that_does_not_exist_names_those_that_do():
+    with pytest.raises(ModelError, match=r"resnet18\.nothing") as caught:
+        timm.build("resnet18.nothing", None)
+    assert "resnet18.a1_in1k" in caught.value.hint
+    assert timm.has_model("resnet18.a1_in1k")
+    assert not timm.has_model("no_such_net")
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does for one repository."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        body = self.server.files.get(self.path)
+        self.server.requests.append(f"{self.command} {self.path}")
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.send_header("ETag", '"1"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        if body is None:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(self.server.files.get(self.path, b""))
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[ThreadingHTTPServer]:
+    from huggingface_hub import constants
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.files, server.requests = {}, []
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+REPOSITORY = "/timm/test_resnet.r160_in1k/resolve/main"
+
+
+def test_weights_come_from_the_hub_once(hub, tmp_path):
+    state = timm_package.create_model("test_resnet", pretrained=False).state_dict()
+    hub.files[f"{REPOSITORY}/model.safetensors"] = save(state)
+    path = timm.fetch("test_resnet", tmp_path)
+    network = timm.build("test_resnet", read_state(path))
+    assert torch.equal(network.module.conv1[0].weight, state["conv1.0.weight"])
+    hub.requests.clear()
+    assert timm.fetch("test_resnet.r160_in1k", tmp_path) == path
+    assert hub.requests == []
+
+
+def test_a_repository_without_weights_is_named(hub, tmp_path):
+    with pytest.raises(ModelError, match=r"timm/test_resnet\.r160_in1k cannot be fetched"):
+        timm.fetch("test_resnet", tmp_path)
+    assert any(request.endswith("pytorch_model.bin") for request in hub.requests)
