@@ -249,8 +249,12 @@ start_s3fs() {
     echo "$pid" >>"$state/pids"
 }
 
-# s3fs 1.97 stays, deaf to signals, when it has found that it cannot mount.
-hopeless() { grep -q 'Exiting FUSE event loop' "$state/log" 2>/dev/null; }
+# True when s3fs has logged that it cannot mount: 1.97 then asks again and again, or stays, deaf to
+# signals; and a refused connection is not worth its retries here.
+hopeless() {
+    grep -Eqs 'Exiting FUSE event loop|CURLE_COULDNT_(CONNECT|RESOLVE)|<Code>(NoSuchBucket|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken)<' \
+        "$state/log"
+}
 
 # Wait until DIRECTORY, served by PID, is proved; or explain why not.
 prove() {

@@ -115,6 +115,7 @@ s3fs_options() {
     sharing_options "$1"
     cache_options "$1"
     credential_options
+    printf 'logfile=%s,' "$state/log"
     # Visible in the mount table wherever the mount is, in containers too: what is mounted here.
     case $prefix in
         *[,\\]*) ;;

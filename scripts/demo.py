@@ -148,8 +148,8 @@ def upload(folder: Path, url: str) -> int:
         endpoint_url=url,
         client_kwargs={"region_name": "us-east-1"},
     )
-    client.mkdir(INPUT_BUCKET)
-    client.mkdir(OUTPUT_BUCKET)
+    for bucket in (INPUT_BUCKET, OUTPUT_BUCKET):
+        client.call_s3("create_bucket", Bucket=bucket)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     keys = [f"{INPUT_BUCKET}/{path.relative_to(folder).as_posix()}" for path in files]
     client.put([str(path) for path in files], keys)

@@ -178,7 +178,9 @@ class Output:
                 self.anchor.call(lambda: self._deliver(written, local))
             except (OSError, LightlyFSError) as error:
                 # The store of a mount may answer the next time; nothing else heals by itself.
-                if isinstance(error, MountError) or not (self.is_mount or isinstance(error, OSError)):
+                if isinstance(error, MountError) or not (
+                    self.is_mount or isinstance(error, OSError)
+                ):
                     raise
                 problem = error
             else:

@@ -92,7 +92,7 @@ def _from_hub(repository: str, filename: str | None) -> Path:
     failure: Exception | None = None
     for name in names:
         try:
-            return Path(hf_hub_download(repository, name, endpoint=constants.ENDPOINT))
+            return Path(hf_hub_download(repository, name))
         except Exception as error:  # noqa: BLE001 - its versions raise errors of several libraries
             failure = error
             absent = isinstance(error, errors.EntryNotFoundError)

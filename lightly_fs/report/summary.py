@@ -130,7 +130,7 @@ def cards(report: Report) -> list[Card]:
     chosen, drawn = report.statistics.covering.selected, report.statistics.covering.random
     saved = report.savings["objectDetection"]
     embed = facts.timings.get(Stage.EMBED)
-    rate = _rate(embed.samples, embed.seconds) if embed else "—"
+    rate = f"at {_rate(embed.samples, embed.seconds)}" if embed else ""
     return [
         Card(
             "To label", f"{counts.selected:,}", f"{percent(counts.selected, usable)} of all usable"
@@ -140,7 +140,7 @@ def cards(report: Report) -> list[Card]:
             f"{chosen.max:.2f}" if chosen.n else "—",
             f"from a selected one; random: {drawn.max:.2f}" if chosen.n else "nothing was selected",
         ),
-        Card("Run", duration(facts.finished - facts.started), f"embedding {rate}"),
+        Card("Run", duration(facts.finished - facts.started), rate),
         Card(
             "Saved on boxes",
             dollars(saved.dollars),
@@ -260,8 +260,8 @@ def findings(report: Report) -> dict[str, str]:
         ),
         "covering": _versus(
             statistics.covering,
-            f"No {measured}image is farther than {{0}} from a selected one; a random choice of the same size "
-            "leaves one that is {1} away.",
+            f"No {measured}image is farther than {{0}} from a selected one; a random choice of "
+            "the same size leaves one that is {1} away.",
             "max",
             "Nothing was selected that could stand for the other images.",
         ),

@@ -103,9 +103,7 @@ def test_reasons_are_kept(tmp_path, table, config):
 def test_removed_samples_name_their_nearest_selected_sample(tmp_path, table, config):
     given = results_of(table)
     nearest = (np.array([0, 0, 2, 1]), np.array([0.5, 0.25, 1, 0.1], np.float32))
-    write_results(
-        Results(table, given.duplicates, given.selection, nearest), tmp_path, config
-    )
+    write_results(Results(table, given.duplicates, given.selection, nearest), tmp_path, config)
 
     assert read_csv(tmp_path / "data/removed_samples.csv")[1:] == [
         ["d/1.jpg", "d/4.jpg", "0.5"],
@@ -119,9 +117,7 @@ def test_removed_samples_name_their_nearest_selected_sample(tmp_path, table, con
     ("wanted", "limit", "written"),
     [("auto", 21, True), ("auto", 20, False), ("always", 20, True), ("never", 21, False)],
 )
-def test_csv_is_written_up_to_a_size(
-    tmp_path, table, config, monkeypatch, wanted, limit, written
-):
+def test_csv_is_written_up_to_a_size(tmp_path, table, config, monkeypatch, wanted, limit, written):
     monkeypatch.setattr(results, "CSV_VALUES", limit)
 
     write_results(results_of(table), tmp_path, config.model_copy(update={"embeddings_csv": wanted}))
@@ -131,7 +127,9 @@ def test_csv_is_written_up_to_a_size(
 
 
 def test_nothing_usable_is_written_too(tmp_path, table, config):
-    empty = type(table)([], table.vectors[:0], *[table.widths[:0]] * 2, *[table.content_hashes[:0]] * 2)
+    empty = type(table)(
+        [], table.vectors[:0], *[table.widths[:0]] * 2, *[table.content_hashes[:0]] * 2
+    )
     nothing = Selection(np.array([], np.int64), np.array([], np.float32), "all")
 
     write_results(Results(empty, [], nothing), tmp_path, config)
