@@ -11,8 +11,10 @@ cd "$root"
 venv=${LIGHTLY_FS_VENV:-$root/.venv}
 say() { printf 'setup: %s\n' "$*" >&2; }
 
+pairs='s3fs:s3fs fusermount:fuse'
+case " $* " in *" test "*) pairs="$pairs pdftotext:poppler-utils" ;; esac
 missing=
-for pair in s3fs:s3fs fusermount:fuse; do
+for pair in $pairs; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 if [ -n "$missing" ]; then

@@ -30,6 +30,15 @@ from lightly_fs.artifacts.lists import FOLDER as LISTS
 from lightly_fs.artifacts.lists import check_lists
 from lightly_fs.artifacts.manifest import Manifest
 from lightly_fs.artifacts.parts import EmbeddedTable
+from lightly_fs.artifacts.record import (
+    CONFIG,
+    HYDRA,
+    INVENTORY,
+    MODEL,
+    OVERRIDES,
+    RUN,
+    config_files,
+)
 from lightly_fs.config.run import RunConfig
 from lightly_fs.datasource.exclusion import MANIFEST_NAME
 from lightly_fs.datasource.inventory import Inventory
@@ -39,12 +48,6 @@ from lightly_fs.types import Counts, EmbeddedSamples, ModelInfo
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "config/config.yaml"
-HYDRA = "config/hydra.yaml"
-OVERRIDES = "config/overrides.yaml"
-INVENTORY = "config/inventory.parquet"
-RUN = "config/run.json"
-MODEL = "config/model.json"
 PARTS = "parts"
 LOGS = ("log.txt", "memlog.txt")
 """Files that grow until the end; `commit` publishes what they are then."""
@@ -140,10 +143,8 @@ class RunDir:
                 )
             self._inventory = inventory
             return
-        config = self.config.model_dump(mode="json")
-        self._put(CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
-        self._put(HYDRA, yaml.safe_dump(self._hydra(), sort_keys=False).encode())
-        self._put(OVERRIDES, yaml.safe_dump(self._overrides).encode())
+        for name, data in config_files(self.config, self.folder, self._overrides).items():
+            self._put(name, data)
         inventory.write(self._staged(INVENTORY))
         self.publish(INVENTORY)
         state = {
@@ -375,13 +376,6 @@ class RunDir:
                 f"{self.uri} holds no inventory", hint="run `lightly-fs list` with it first"
             )
         return self._state
-
-    def _hydra(self) -> dict[str, Any]:
-        return {
-            "run": {"dir": self.folder},
-            "job": {"name": "lightly-fs", "override_dirname": ",".join(self._overrides)},
-            "runtime": {"version": lightly_fs.__version__},
-        }
 
     def _require_same_config(self) -> None:
         if self._frozen_state().get("config_digest") == self.config.digest():

@@ -156,9 +156,10 @@ class Anchor:
         with contextlib.suppress(FileNotFoundError):
             folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.fd)
             try:
-                for name in os.listdir(folder):
-                    if name.startswith(_TEMPORARY):
-                        os.unlink(name, dir_fd=folder)
+                with os.scandir(folder) as entries:
+                    left = [entry.name for entry in entries if entry.name.startswith(_TEMPORARY)]
+                for name in left:
+                    os.unlink(name, dir_fd=folder)
             finally:
                 os.close(folder)
             os.rmdir(path, dir_fd=self.fd)

@@ -344,9 +344,11 @@ def open_output(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Outpu
             passwd_file=Path(s3.passwd_file) if s3.passwd_file else None,
             iam_role=s3.iam_role,
         )
-        with mounted(request, environ) as made:
-            with _opened(made.directory, made.bucket, environ) as output:
-                yield output
+        with (
+            mounted(request, environ) as made,
+            _opened(made.directory, made.bucket, environ) as output,
+        ):
+            yield output
 
 
 @contextmanager

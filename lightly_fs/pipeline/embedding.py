@@ -34,7 +34,8 @@ def embed_missing(this: RunContext, embedder: Callable[[], Embedder]) -> None:
     committed = this.run_dir.committed()
     missing = [n for n in range(this.inventory.n_shards(size)) if n not in committed]
     total = len(this.inventory)
-    tally = _Tally(this, total - sum(len(this.inventory.shard(n, size)) for n in missing))
+    open_samples = sum(len(this.inventory.shard(number, size)) for number in missing)
+    tally = _Tally(this, total - open_samples)
     if committed:
         logger.info("%d shards are there already, %d to embed", len(committed), len(missing))
     this.progress(Stage.EMBED, tally.done, total)
@@ -43,7 +44,7 @@ def embed_missing(this: RunContext, embedder: Callable[[], Embedder]) -> None:
         this.run_dir.set_model(model.info)
         with ThreadPoolExecutor(1, "write-part") as writer:
             _embed_shards(this, model, missing, tally, writer)
-    this.took(Stage.EMBED, since, total)
+    this.took(Stage.EMBED, since, open_samples)
 
 
 def _embed_shards(

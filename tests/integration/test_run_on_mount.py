@@ -88,7 +88,7 @@ def test_a_killed_run_is_resumed_and_ends_the_same(buckets, reference, tmp_path,
 def test_a_run_killed_while_selecting_is_resumed_and_ends_the_same(buckets, reference, tmp_path):
     log = tmp_path / "log"
     process = buckets.start("run_directory=killed-in-select", HALF, log=log)
-    wait_until(lambda: b"embed: 29 samples" in log.read_bytes(), process)
+    wait_until(lambda: b"embed: " in log.read_bytes(), process)
     process.kill()
     process.wait()
 

@@ -139,7 +139,9 @@ def test_another_configuration_is_refused_and_the_key_named(tmp_path, output, co
     condition = RunConfig.model_validate(
         {**config.model_dump(), "stopping_condition": {"n_samples": 7}}
     )
-    with pytest.raises(ArtifactError, match="`stopping_condition.n_samples` is -1 there and 7 now"):
+    with pytest.raises(
+        ArtifactError, match=r"`stopping_condition.n_samples` is -1 there and 7 now"
+    ):
         RunDir.open(output, condition, tmp_path / "d")
 
 
@@ -191,7 +193,7 @@ def test_committed_shards_are_known_to_the_next_process(tmp_path, output, config
     assert second.inventory().digest == inventory.digest
     assert second.committed() == first.committed()
     assert set(second.committed()) == {0, 2}
-    with pytest.raises(ArtifactError, match="1 of 3 shards .* the first is 1"):
+    with pytest.raises(ArtifactError, match=r"1 of 3 shards .* the first is 1"):
         second.read_parts()
     second.write_part(1, embed(inventory.shard(1, 4)))
     table = second.read_parts()
@@ -305,7 +307,7 @@ def exit_code_of(action):
         try:
             action()
             os._exit(0)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a child process reports everything
             traceback.print_exc()
         finally:
             os._exit(1)

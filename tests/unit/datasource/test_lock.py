@@ -157,11 +157,12 @@ def test_a_lease_is_renewed_while_its_owner_works(output):
 
 
 def test_a_lock_that_was_taken_over_is_lost_and_left_alone(output):
-    with pytest.raises(RunLockedError) as caught, locked(output, "run", lease_s=0.3) as lease:
+    with locked(output, "run", lease_s=0.3) as lease:
         successor = {**held(output), "lease_id": "x", "owner": "run 6", "host": "far-away"}
         (output.root / "run" / LOCK_NAME).write_text(json.dumps(successor))
         time.sleep(0.4)
-        lease.check()
+        with pytest.raises(RunLockedError) as caught:
+            lease.check()
 
     assert "lost the lock" in caught.value.message
     assert "run 6 on far-away" in caught.value.message

@@ -1,4 +1,4 @@
-"""Verified writes on plain directories; `tests/integration/test_output_mount.py` does it on s3fs."""
+"""Verified writes on plain directories; on s3fs: `tests/integration/test_output_mount.py`."""
 
 import os
 import signal

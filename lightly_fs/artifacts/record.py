@@ -1,0 +1,41 @@
+"""The files below `config/`: what a run was asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+import lightly_fs
+from lightly_fs.config.run import RunConfig
+
+CONFIG = "config/config.yaml"
+HYDRA = "config/hydra.yaml"
+OVERRIDES = "config/overrides.yaml"
+INVENTORY = "config/inventory.parquet"
+RUN = "config/run.json"
+MODEL = "config/model.json"
+
+
+def config_files(config: RunConfig, folder: str, overrides: Sequence[str]) -> Mapping[str, bytes]:
+    """Return the three files that tell the exact configuration, by name.
+
+    Args:
+        config: All keys with their values.
+        folder: The run directory.
+        overrides: The words that the configuration was made from.
+    """
+    hydra = {
+        "run": {"dir": folder},
+        "job": {"name": "lightly-fs", "override_dirname": ",".join(overrides)},
+        "runtime": {"version": lightly_fs.__version__},
+    }
+    return {
+        CONFIG: _yaml(config.model_dump(mode="json")),
+        HYDRA: _yaml(hydra),
+        OVERRIDES: _yaml(list(overrides)),
+    }
+
+
+def _yaml(values: object) -> bytes:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
