@@ -77,8 +77,9 @@ make_directory() {
 claim_state() {
     _root=$(state_root)
     (umask 077 && mkdir -p -- "$_root") 2>/dev/null
-    if [ ! -d "$_root" ] || [ ! -w "$_root" ]; then
-        fail 73 state "the state directory \`$_root\` cannot be written" \
+    # Below /tmp anybody could have made it first.
+    if [ ! -w "$_root" ] || [ "$(stat -c %u -- "$_root" 2>/dev/null)" != "$(id -u)" ]; then
+        fail 73 state "the state directory \`$_root\` is not $(id -un)'s to write" \
             'set LIGHTLY_FS_STATE_DIR to a private directory'
     fi
     state=$(state_of "$directory")

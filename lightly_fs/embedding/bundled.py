@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-import timm
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -35,6 +34,8 @@ class BundledNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        import timm  # a second or more, which a run with a converted model saves
+
         self.backbone: nn.Module = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=0)
         features = int(cast(int, self.backbone.head_hidden_size))
         self.projection = nn.Sequential(

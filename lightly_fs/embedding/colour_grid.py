@@ -20,4 +20,4 @@ class ColourGrid(nn.Module):
 def build_colour_grid() -> Network:
     # No pixel has the value 127.5, so that no image of one colour becomes a zero vector.
     half = (0.5, 0.5, 0.5)
-    return Network("colour-grid", ColourGrid().eval(), INPUT_SIZE, mean=half, std=half)
+    return Network.of("colour-grid", ColourGrid().eval(), INPUT_SIZE, mean=half, std=half)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -51,17 +52,37 @@ class Network:
 
     Attributes:
         name: As it is recorded: `bundled`, `timm/resnet18.a1_in1k`, `torchvision/resnet18`.
-        module: Normalised images (B, 3, S, S) float32 to (B, D), in eval mode.
+        build: Returns the module; called when somebody needs it, which a converted model does not.
+        state: The module's parameters and buffers by name.
         input_size: S, pixels.
         mean: Subtracted from RGB in [0, 1].
         std: RGB in [0, 1] is divided by it after that.
     """
 
     name: str
-    module: nn.Module
+    build: Callable[[], nn.Module]
+    state: Mapping[str, Tensor]
     input_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        module: nn.Module,
+        input_size: int,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> Network:
+        """Return the network of a module that is built already."""
+        return cls(name, lambda: module, module.state_dict(), input_size, mean, std)
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """Normalised images (B, 3, S, S) float32 to (B, D), in eval mode."""
+        return self.build()
 
     @property
     def preprocessing(self) -> str:
@@ -72,7 +93,7 @@ class Network:
     def weights_sha256(self) -> str:
         """Return a hash of the parameters, the same for the same weights from another file."""
         digest = hashlib.sha256()
-        for name, value in sorted(self.module.state_dict().items()):
+        for name, value in sorted(self.state.items()):
             if not name.endswith(_COUNTERS):
                 digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import logging
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol, cast
 
 import torch
+from safetensors import safe_open
+from torch import nn
 
 from lightly_fs.config.run import RunConfig, Runtime
-from lightly_fs.embedding import bundled, timm, torchvision
+from lightly_fs.embedding import bundled
 from lightly_fs.embedding.checkpoint import State, load_state, read_state
 from lightly_fs.embedding.colour_grid import build_colour_grid
 from lightly_fs.embedding.csv import CsvEmbedder
@@ -27,23 +30,25 @@ RANDOM = "random"
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Family:
-    """Where models of one kind come from."""
+class Family(Protocol):
+    """Where models of one kind come from: the functions of a module."""
 
-    has_model: Callable[[str], bool]
-    model_names: Callable[[], list[str]]
-    fetch: Callable[[str, Path], Path]
-    build: Callable[[str, State | None], Network]
+    def has_model(self, name: str) -> bool: ...
+
+    def model_names(self) -> list[str]: ...
+
+    def fetch(self, name: str, cache: Path) -> Path: ...
+
+    def build(self, name: str, state: State | None) -> Network: ...
 
 
 FAMILIES = {
-    "timm": Family(timm.has_model, timm.model_names, timm.fetch, timm.build),
-    "torchvision": Family(
-        torchvision.has_model, torchvision.model_names, torchvision.fetch, torchvision.build
-    ),
+    "timm": "lightly_fs.embedding.timm",
+    "torchvision": "lightly_fs.embedding.torchvision",
 }
-"""By the prefix of a name; without one, the first that has the model."""
+"""Modules by the prefix of a name, imported when a name asks for them (that takes seconds).
+
+Without a prefix, the first family that has the model."""
 
 
 def load_embedder(config: RunConfig, filenames: Iterable[str] = ()) -> Embedder:
@@ -92,15 +97,31 @@ def load_network(config: RunConfig) -> Network:
 
 def load_bundled(path: Path | None = None) -> Network:
     """Return the model that ships with the package, with its own or other weights of its shape."""
-    module = bundled.BundledNet()
-    path = path or bundled.BUNDLED_WEIGHTS
-    problem = load_state(module, read_state(path))
-    if problem is not None:
-        raise ModelError(
-            f"{path} does not fit the bundled model: {problem}",
-            hint="name the network that the weights were made for, e.g. model=timm/resnet18",
-        )
-    return Network("bundled", module.eval(), bundled.INPUT_SIZE, mean=bundled.MEAN, std=bundled.STD)
+    state = read_state(path or bundled.BUNDLED_WEIGHTS)
+
+    def build() -> nn.Module:
+        module = bundled.BundledNet()
+        problem = load_state(module, state)
+        if problem is not None:
+            raise ModelError(
+                f"{path} does not fit the bundled model: {problem}",
+                hint="name the network that the weights were made for, e.g. model=timm/resnet18",
+            )
+        return module.eval()
+
+    mean, std = bundled.MEAN, bundled.STD
+    if path is not None:
+        return Network.of("bundled", build(), bundled.INPUT_SIZE, mean=mean, std=std)
+    return Network("bundled", build, state, bundled.INPUT_SIZE, mean, std)
+
+
+def bundled_notice() -> str:
+    """Return what a user should know of the bundled weights, in one line."""
+    with safe_open(bundled.BUNDLED_WEIGHTS, framework="pt") as weights:
+        metadata = weights.metadata() or {}
+    return ", ".join(
+        metadata[key] for key in ("name", "version", "architecture", "licence") if key in metadata
+    )
 
 
 def _given_weights(config: RunConfig, cache: Path) -> Path | None:
@@ -113,14 +134,12 @@ def _given_weights(config: RunConfig, cache: Path) -> Path | None:
 
 def _find(model: str) -> tuple[Family, str]:
     prefix, slash, rest = model.partition("/")
-    if slash and prefix in FAMILIES:
-        candidates, name = {prefix: FAMILIES[prefix]}, rest
-    else:
-        candidates, name = FAMILIES, model
-    for family in candidates.values():
+    prefixes, name = ([prefix], rest) if slash and prefix in FAMILIES else (list(FAMILIES), model)
+    families = [cast(Family, importlib.import_module(FAMILIES[each])) for each in prefixes]
+    for family in families:
         if family.has_model(name):
             return family, name
-    known = {"bundled", *(each for family in candidates.values() for each in family.model_names())}
+    known = {"bundled", *(each for family in families for each in family.model_names())}
     close = difflib.get_close_matches(name, sorted(known), n=3)
     raise ModelError(
         f"there is no model `{model}`",

@@ -47,7 +47,7 @@ def build(name: str, state: State | None) -> Network:
         problem = load_state(module, state, head=heads or ())
         if problem is not None:
             module = _remapped(name, state, problem)
-    return Network(f"timm/{name}", module.eval(), height, mean=config.mean, std=config.std)
+    return Network.of(f"timm/{name}", module.eval(), height, mean=config.mean, std=config.std)
 
 
 def _config(name: str) -> Any:  # noqa: ANN401 - timm is untyped

@@ -42,7 +42,7 @@ def build(name: str, state: State | None) -> Network:
                 f"the weights do not fit torchvision/{name}: {problem}",
                 hint="model= must name the network that the weights were made for",
             )
-    return Network(
+    return Network.of(
         f"torchvision/{name}", module.eval(), side, mean=tuple(preset.mean), std=tuple(preset.std)
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -11,7 +12,9 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,8 +23,9 @@ from lightly_fs.config import RunConfig
 from lightly_fs.datasource import anchor
 from lightly_fs.datasource.exclusion import LOCK_NAME
 from lightly_fs.datasource.lock import locked
+from lightly_fs.datasource.lock_slot import ObjectSlot
 from lightly_fs.datasource.mount import MountRequest, mounted
-from lightly_fs.datasource.output import Output, open_output
+from lightly_fs.datasource.output import Objects, Output, open_output
 from lightly_fs.datasource.table import is_s3fs
 from lightly_fs.errors import MountError, RunLockedError
 from tests.integration.reading_support import known, signal_daemons
@@ -37,7 +41,7 @@ def environ(s3, tmp_path):
 
 
 @contextmanager
-def opened(s3, bucket, directory, environ, **options):
+def opened(s3, bucket, directory, environ, *, bucket_url=None, **options):
     """Mount a bucket for writing and open it, its bucket known."""
     request = MountRequest(
         bucket=bucket,
@@ -48,7 +52,9 @@ def opened(s3, bucket, directory, environ, **options):
         **options,
     )
     with mounted(request, environ) as made:
-        output = Output(made.directory, known(s3, bucket, "results/"), environ=environ)
+        output = Output(
+            made.directory, known(s3, bucket, "results/", url=bucket_url), environ=environ
+        )
         try:
             yield output
         finally:
@@ -315,6 +321,71 @@ def test_a_lock_that_was_taken_over_in_a_bucket_is_lost(s3, bucket, output):
             lease.check()
 
     assert list(stored(s3, bucket)) == [f"run/{LOCK_NAME}"]
+
+
+def test_of_two_that_saw_the_same_dead_lock_one_takes_over(s3, bucket):
+    path = PurePosixPath("run") / LOCK_NAME
+    slots = [ObjectSlot(Objects.of(known(s3, bucket)), path) for _ in range(2)]
+    assert [slot.create(b"dead") for slot in slots] == [True, False]
+    seen = [slot.read() for slot in slots]
+
+    took = [slot.replace(b"mine", one) for slot, one in zip(slots, seen, strict=True)]
+
+    assert took == [True, False]
+    assert slots[0].is_exclusive(b"mine")
+
+
+def test_a_lock_in_a_bucket_that_ignores_conditions_is_called_advisory(
+    s3, bucket, tmp_path, environ, caplog
+):
+    with (
+        without_conditions(s3.url) as url,
+        opened(s3, bucket, tmp_path / "mount", environ, bucket_url=url) as output,
+        locked(output, "run") as lease,
+    ):
+        assert "advisory" in caplog.text
+        lease.check()
+        with pytest.raises(RunLockedError), locked(output, "run"):
+            pass
+
+    assert stored(s3, bucket) == {}
+
+
+@contextmanager
+def without_conditions(server):
+    """Forward requests to a server, but for the headers that make a write conditional."""
+
+    class Forward(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            kept = {k: v for k, v in self.headers.items() if not k.lower().startswith("if-")}
+            connection = http.client.HTTPConnection(urlsplit(server).netloc)
+            connection.request(self.command, self.path, body, kept)
+            answer = connection.getresponse()
+            data = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            length = answer.getheader("Content-Length") if self.command == "HEAD" else len(data)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = forward  # noqa: N815
+
+        def log_message(self, *words):
+            pass
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Forward)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{proxy.server_port}"
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
 
 
 def test_a_lock_through_a_mount_alone_is_called_advisory(output, environ, caplog):

@@ -23,7 +23,7 @@ def small_network(seed: int = 0) -> Network:
             nn.Linear(64, 24),
         )
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return Network("small", module.eval(), SIDE, mean=mean, std=std)
+    return Network.of("small", module.eval(), SIDE, mean=mean, std=std)
 
 
 def pixels(n: int, side: int = SIDE, seed: int = 0) -> Tensor:

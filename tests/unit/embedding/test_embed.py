@@ -139,7 +139,7 @@ class Logarithm(nn.Module):
 
 
 def test_a_vector_that_is_not_finite_is_a_failure_and_never_in_the_output(embed, samples):
-    network = Network("log", Logarithm(), 32, mean=(0.485, 0.456, 0.406), std=(1, 1, 1))
+    network = Network.of("log", Logarithm(), 32, mean=(0.485, 0.456, 0.406), std=(1, 1, 1))
     embedded = embed(samples, TorchEmbedder(network, CPU), normalize_embeddings=False)
     failed = [f for f in embedded.failures if f.outcome is Outcome.FAILED]
     assert failed
@@ -156,7 +156,7 @@ class Breaks(nn.Module):
 
 
 def test_a_broken_runtime_ends_the_stage_and_its_threads(embed, samples):
-    network = Network("breaks", Breaks(), 32, mean=(0, 0, 0), std=(1, 1, 1))
+    network = Network.of("breaks", Breaks(), 32, mean=(0, 0, 0), std=(1, 1, 1))
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="fell off the bus"):
         embed(samples, TorchEmbedder(network, CPU), batch_size=4)

@@ -8,7 +8,7 @@ from tests.unit.embedding.networks import pixels, small_network
 
 
 def test_pixels_are_normalised_as_training_did():
-    network = Network("id", nn.Identity(), 4, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
+    network = Network.of("id", nn.Identity(), 4, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
     white = torch.full((1, 4, 4, 3), 255, dtype=torch.uint8)
     normalised = FromPixels(network)(white)
     assert normalised.shape == (1, 3, 4, 4)
@@ -24,8 +24,8 @@ def test_the_hash_is_of_the_weights_and_not_of_what_inference_ignores():
 
 
 def test_the_hash_tells_the_same_numbers_under_other_names_apart():
-    named = Network("x", nn.ModuleDict({"a": small_network().module}), 32, mean=(), std=())
-    renamed = Network("x", nn.ModuleDict({"b": small_network().module}), 32, mean=(), std=())
+    named = Network.of("x", nn.ModuleDict({"a": small_network().module}), 32, mean=(), std=())
+    renamed = Network.of("x", nn.ModuleDict({"b": small_network().module}), 32, mean=(), std=())
     assert named.weights_sha256() != renamed.weights_sha256()
 
 

@@ -111,7 +111,7 @@ class DependsOnData(nn.Module):
 
 
 def test_a_conversion_that_computes_something_else_is_refused():
-    network = Network("fickle", DependsOnData(), 32, mean=(0, 0, 0), std=(1, 1, 1))
+    network = Network.of("fickle", DependsOnData(), 32, mean=(0, 0, 0), std=(1, 1, 1))
     with pytest.raises(ModelError, match="other vectors for fickle than torch") as caught:
         OpenVinoEmbedder(network, None)
     assert caught.value.hint == "runtime=torch"
@@ -123,7 +123,7 @@ class Unconvertible(nn.Module):
 
 
 def test_a_network_that_openvino_lacks_operations_for_is_refused():
-    network = Network("svd", Unconvertible(), 32, mean=(0, 0, 0), std=(1, 1, 1))
+    network = Network.of("svd", Unconvertible(), 32, mean=(0, 0, 0), std=(1, 1, 1))
     with pytest.raises(ModelError, match="OpenVINO cannot run svd"):
         OpenVinoEmbedder(network, None)
 

@@ -37,6 +37,6 @@ def test_a_row_depends_on_its_own_image_alone(embedder):
 
 
 def test_a_model_that_gives_maps_instead_of_vectors_is_refused():
-    maps = Network("maps", nn.Conv2d(3, 8, 3), 32, mean=(0, 0, 0), std=(1, 1, 1))
+    maps = Network.of("maps", nn.Conv2d(3, 8, 3), 32, mean=(0, 0, 0), std=(1, 1, 1))
     with pytest.raises(ModelError, match=r"maps gives \(1, 8, 30, 30\)"):
         TorchEmbedder(maps, torch.device("cpu"))
