@@ -78,6 +78,7 @@ parse() {
         [ "$given" -eq 2 ] || wrong_usage 'a bucket and a directory are expected'
         bucket=${bucket#s3://}
         case $bucket in
+            *://*) wrong_usage "\`$bucket\` is no bucket: BUCKET, BUCKET:/PREFIX or s3://BUCKET/PREFIX" ;;
             *:/*) prefix=${bucket#*:/} bucket=${bucket%%:/*} ;;
             */*) prefix=${bucket#*/} bucket=${bucket%%/*} ;;
         esac

@@ -11,9 +11,10 @@ report() { # EXIT_CODE WORD
     exit "$1"
 }
 
-case ${1:-}:${2:-5} in
-    :* | *:*[!0-9]*) echo 'usage: healthcheck.sh DIRECTORY [SECONDS]' >&2 && exit 64 ;;
+case ${2:-5} in
+    *[!0-9]*) set -- ;;
 esac
+[ -n "${1:-}" ] || { echo 'usage: healthcheck.sh DIRECTORY [SECONDS]' >&2 && exit 64; }
 directory=$(absolute "$1") || report 66 not-mounted
 is_s3fs "$directory" || report 66 not-mounted
 # The log of s3fs has no end of its own.

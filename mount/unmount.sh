@@ -76,9 +76,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case $directory:$timeout in
-    :* | *:*[!0-9]* | *:) fail 64 usage 'unmount.sh DIRECTORY [--timeout SECONDS] [--force]' ;;
+case $timeout in
+    '' | *[!0-9]*) directory='' ;;
 esac
+[ -n "$directory" ] || fail 64 usage 'unmount.sh DIRECTORY [--timeout SECONDS] [--force]'
 directory=$(absolute "$directory") || fail 66 not-mounted 'there is no such directory'
 state=$(state_of "$directory")
 deadline=$(($(date +%s) + timeout))

@@ -80,7 +80,7 @@ def obstore(bucket: Bucket) -> int:
         region="us-east-1",
         client_options={"allow_http": True},
     )
-    return sum(batch.num_rows for batch in store.list(chunk_size=10_000, return_arrow=True))
+    return sum(len(batch) for batch in store.list(chunk_size=10_000))
 
 
 def botocore(bucket: Bucket) -> int:
@@ -144,7 +144,8 @@ def main() -> None:
         run = spawn.Process(target=measure, args=(case, bucket, there))
         run.start()
         run.join()
-        print(json.dumps({**here.recv(), "delay_ms": given.delay_ms}), flush=True)
+        if run.exitcode == 0:
+            print(json.dumps({**here.recv(), "delay_ms": given.delay_ms}), flush=True)
     server.terminate()
 
 

@@ -14,8 +14,8 @@ _AWS_HOST = re.compile(r"(?:s3[.-](?P<region>[a-z0-9-]+)|s3)\.amazonaws\.com(?:\
 
 def is_aws(url: str | None) -> bool:
     """Return whether an endpoint is Amazon's; no endpoint is."""
-    host = urlsplit(url).hostname or "" if url else "amazonaws.com"
-    return host.endswith(("amazonaws.com", "amazonaws.com.cn"))
+    host = (urlsplit(url).hostname or "") if url else "amazonaws.com"
+    return f".{host}".endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def aws_url(region: str | None) -> str:
@@ -67,9 +67,10 @@ def parse_uri(uri: str) -> tuple[str, str]:
     Raises:
         ConfigError: There is no bucket name in it.
     """
-    name, separator, prefix = uri.removeprefix("s3://").partition("/")
+    bare = uri.removeprefix("s3://")
+    name, separator, prefix = bare.partition("/")
     name = name.removesuffix(":") if separator else name
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+    if "://" in bare or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise ConfigError(
             f"`{uri}` names no bucket", hint="s3://my-bucket/some/prefix, or my-bucket:/some/prefix"
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
+from xml.sax.saxutils import unescape
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,15 +28,36 @@ LISTING = pa.schema(
 )
 """One row per object or file, whatever the source."""
 
+_TOKEN = re.compile(rb"<NextContinuationToken>([^<]+)</NextContinuationToken>")
 _WALK_BATCH = 10_000
 
 
-def parse_page(body: bytes) -> tuple[pa.RecordBatch, str | None]:
+def next_token(page: bytes) -> str | None:
+    """Return what asks for the page behind a ListObjectsV2 answer, None when it is the last."""
+    if b"<IsTruncated>true</IsTruncated>" not in page:
+        return None
+    found = _TOKEN.search(page)
+    if found is None:
+        raise DatasourceError("the store lists only a part of its objects and gives no token")
+    return unescape(found[1].decode(), {"&quot;": '"', "&apos;": "'", "&#34;": '"', "&#39;": "'"})
+
+
+def parse_page(body: bytes) -> pa.RecordBatch:
     """Read one ListObjectsV2 answer that was asked for with `encoding-type=url`.
 
     Returns:
-        The objects (see `LISTING`), and the token of the next page or None.
+        The objects, see `LISTING`.
+
+    Raises:
+        DatasourceError: It is no such answer.
     """
+    try:
+        return _parse(body)
+    except (ElementTree.ParseError, ValueError, pa.ArrowException) as error:
+        raise DatasourceError(f"the store's listing cannot be read: {error}") from error
+
+
+def _parse(body: bytes) -> pa.RecordBatch:
     root = ElementTree.fromstring(body)  # noqa: S314 - expat expands no external entities
     namespace = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
     contents = root.findall(f"{namespace}Contents")
@@ -43,7 +65,7 @@ def parse_page(body: bytes) -> tuple[pa.RecordBatch, str | None]:
     names = [node.findtext(f"{namespace}Key") or "" for node in contents]
     keys = [unquote(name.replace("+", " ")) for name in names] if encoded else names
     modified = pa.array([node.findtext(f"{namespace}LastModified") for node in contents])
-    batch = pa.RecordBatch.from_arrays(
+    return pa.RecordBatch.from_arrays(
         [
             pa.array(keys, pa.string()),
             pa.array(
@@ -57,8 +79,6 @@ def parse_page(body: bytes) -> tuple[pa.RecordBatch, str | None]:
         ],
         schema=LISTING,
     )
-    truncated = root.findtext(f"{namespace}IsTruncated") == "true"
-    return batch, root.findtext(f"{namespace}NextContinuationToken") if truncated else None
 
 
 def _nanoseconds(stamps: pa.Array) -> pa.Array:

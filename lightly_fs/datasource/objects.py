@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from lightly_fs.datasource.bucket import Bucket
-from lightly_fs.datasource.listing import parse_page
+from lightly_fs.datasource.listing import next_token, parse_page
 from lightly_fs.datasource.trouble import (
     PASSING,
     ObjectError,
@@ -72,6 +73,8 @@ class ObjectStore:
     ) -> Iterator[pa.RecordBatch]:
         """Yield the objects below the prefix in the order of their keys' UTF-8 bytes.
 
+        The next page is asked for while one is being read.
+
         Yields:
             Batches with the columns key, size, etag (unquoted) and mtime_ns.
 
@@ -82,29 +85,28 @@ class ObjectStore:
         asked: dict[str, Any] = {"MaxKeys": page_size}
         if start_after is not None:
             asked["StartAfter"] = start_after
-        last: str | None = None
-        while True:
-            batch, token = self._page(asked)
-            if batch.num_rows:
-                yield batch
-            if token is None:
-                return
-            if token == last:
-                raise DatasourceError(
-                    f"the listing of {self.bucket.uri} goes in circles after {batch.num_rows} keys"
-                )
-            asked["ContinuationToken"] = last = token
+        with ThreadPoolExecutor(1, "list") as ahead:
+            body: bytes | None = self._page(asked)
+            while body is not None:
+                token = next_token(body)
+                if token is not None and token == asked.get("ContinuationToken"):
+                    raise DatasourceError(f"the listing of {self.bucket.uri} goes in circles")
+                asked["ContinuationToken"] = token
+                following = ahead.submit(self._page, dict(asked)) if token else None
+                batch = parse_page(body)
+                if batch.num_rows:
+                    yield batch
+                body = following.result() if following else None
 
-    def _page(self, asked: Mapping[str, Any]) -> tuple[pa.RecordBatch, str | None]:
-        def once() -> tuple[pa.RecordBatch, str | None]:
+    def _page(self, asked: Mapping[str, Any]) -> bytes:
+        def once() -> bytes:
             self._count("LIST")
             status, body = self._fetch_page(asked)
             if status != 200:
                 raise answered(status, body.decode(errors="replace"))
-            try:
-                return parse_page(body)
-            except (ValueError, pa.ArrowInvalid, SyntaxError) as error:
-                raise ObjectError(Trouble.BUSY, f"an unreadable page: {error}") from error
+            if not body.rstrip().endswith(b"</ListBucketResult>"):
+                raise ObjectError(Trouble.BUSY, "an incomplete page")
+            return body
 
         try:
             return _insist(once)

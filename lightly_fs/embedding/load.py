@@ -97,14 +97,16 @@ def load_network(config: RunConfig) -> Network:
 
 def load_bundled(path: Path | None = None) -> Network:
     """Return the model that ships with the package, with its own or other weights of its shape."""
-    state = read_state(path or bundled.BUNDLED_WEIGHTS)
+    file = path or bundled.BUNDLED_WEIGHTS
+    # As the module will hold them, so that their hash is the same from any file.
+    state = {name: value.float() for name, value in read_state(file).items()}
 
     def build() -> nn.Module:
         module = bundled.BundledNet()
         problem = load_state(module, state)
         if problem is not None:
             raise ModelError(
-                f"{path} does not fit the bundled model: {problem}",
+                f"{file} does not fit the bundled model: {problem}",
                 hint="name the network that the weights were made for, e.g. model=timm/resnet18",
             )
         return module.eval()

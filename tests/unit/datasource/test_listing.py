@@ -6,7 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lightly_fs.datasource.listing import LISTING, local_path, parse_page, printable, walk
+from lightly_fs.datasource.listing import (
+    LISTING,
+    local_path,
+    next_token,
+    parse_page,
+    printable,
+    walk,
+)
+from lightly_fs.errors import DatasourceError
 
 PAGE = b"""<?xml version="1.0" encoding="UTF-8"?>
 <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
@@ -19,26 +27,39 @@ PAGE = b"""<?xml version="1.0" encoding="UTF-8"?>
 
 
 def test_a_page():
-    batch, token = parse_page(PAGE)
-    assert token == "t/+="
-    assert batch.to_pylist() == [
+    assert next_token(PAGE) == "t/+="
+    assert parse_page(PAGE).to_pylist() == [
         {"key": "a/b c+d\n.jpg", "size": 12, "etag": "abc-2", "mtime_ns": 1795183402250000000},
         {"key": "z", "size": 0, "etag": None, "mtime_ns": 1_000_000_000},
     ]
 
 
 def test_an_empty_last_page_without_namespace():
-    batch, token = parse_page(
-        b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-    )
-    assert (batch.num_rows, token) == (0, None)
-    assert batch.schema == LISTING
+    page = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    assert next_token(page) is None
+    assert parse_page(page).num_rows == 0
+    assert parse_page(page).schema == LISTING
+
+
+def test_a_token_with_entities():
+    assert next_token(PAGE.replace(b"t/+=", b"a&amp;&quot;b&lt;")) == 'a&"b<'
+
+
+@pytest.mark.parametrize("page", [PAGE[:-40], b"", PAGE.replace(b"<Size>12", b"<Size>many")])
+def test_a_page_that_is_none(page: bytes):
+    with pytest.raises(DatasourceError, match="cannot be read"):
+        parse_page(page)
+
+
+def test_a_part_without_a_token_is_not_taken_for_everything():
+    with pytest.raises(DatasourceError, match="only a part"):
+        next_token(PAGE.replace(b"NextContinuationToken", b"Other"))
 
 
 def test_a_store_that_does_not_encode_keys():
     entry = b"<Key>a+b%20</Key><LastModified>2026-11-20T14:03:22Z</LastModified>"
     page = b"<R><Contents>" + entry + b"</Contents></R>"
-    assert parse_page(page)[0]["key"].to_pylist() == ["a+b%20"]
+    assert parse_page(page)["key"].to_pylist() == ["a+b%20"]
 
 
 def walked(root: Path, skip=lambda folder: False) -> dict[str, int]:
@@ -83,8 +104,6 @@ def test_a_name_that_only_looks_escaped_is_itself(tmp_path: Path):
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may list everything")
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path):
-    from lightly_fs.errors import DatasourceError
-
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(DatasourceError, match="closed"):
         walked(tmp_path)

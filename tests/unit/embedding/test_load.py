@@ -59,6 +59,12 @@ def test_other_weights_for_the_bundled_network_are_taken(tmp_path):
     )
 
 
+def test_the_bundled_weights_have_one_hash_wherever_they_come_from(tmp_path):
+    module = load_bundled().module
+    torch.save(module.state_dict(), tmp_path / "copy.pth")
+    assert load_bundled(tmp_path / "copy.pth").weights_sha256() == load_bundled().weights_sha256()
+
+
 @pytest.mark.parametrize(
     ("model", "name"),
     [("test_resnet", "timm/test_resnet"), ("timm/test_resnet", "timm/test_resnet")],

@@ -7,11 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightly_fs.embedding import openvino_runtime
 from lightly_fs.embedding.embedder import Network
+from lightly_fs.embedding.load import load_bundled
 from lightly_fs.embedding.openvino_runtime import OpenVinoEmbedder, import_openvino
 from lightly_fs.embedding.torch_runtime import TorchEmbedder
 from lightly_fs.errors import MissingExtraError, ModelError
 from tests.conftest import need
+from tests.images import scene
 from tests.unit.embedding.networks import cosines, pixels, small_network
 
 CONVERTING = "converting small"
@@ -68,6 +71,35 @@ def test_other_weights_are_another_entry(embedder, cache):
     other = OpenVinoEmbedder(small_network(seed=1), cache)
     assert len(set(cache.iterdir()) - entries) == 1
     assert not np.allclose(other.embed(pixels(2), []), embedder.embed(pixels(2), []))
+
+
+def test_a_shipped_network_needs_no_conversion_and_no_cache(
+    embedder, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(openvino_runtime, "SHIPPED", tmp_path)
+    openvino_runtime.ship(small_network(), tmp_path)
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        shipped = OpenVinoEmbedder(small_network(), None)
+        assert CONVERTING not in caplog.text
+        OpenVinoEmbedder(small_network(seed=1), None)
+        assert CONVERTING in caplog.text
+    assert cosines(shipped.embed(pixels(9), []), embedder.embed(pixels(9), [])).min() > 0.999
+
+
+@pytest.mark.skipif(
+    not openvino_runtime.SHIPPED.exists(), reason="scripts/convert_bundled.py has not been run"
+)
+def test_the_package_ships_the_bundled_model_converted_and_true_to_its_weights(caplog):
+    # When this fails after a training: python scripts/convert_bundled.py
+    with caplog.at_level(logging.INFO):
+        shipped = OpenVinoEmbedder(load_bundled(), None)
+    assert "converting" not in caplog.text
+    images = torch.from_numpy(
+        np.stack([np.asarray(scene(seed).resize((128, 128))) for seed in range(16)])
+    )
+    reference = TorchEmbedder(load_bundled(), torch.device("cpu"))
+    assert cosines(shipped.embed(images, []), reference.embed(images, [])).min() >= 0.999
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,166 @@
+"""What a person or a program sees of the command line: output, errors, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+QUICK = ("model=colour-grid", "runtime=torch", "properties=off")
+
+
+def lightly_fs(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lightly_fs", *words],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def output(images, tmp_path_factory):
+    """The output directory of one run, and what the command printed."""
+    directory = tmp_path_factory.mktemp("cli-out")
+    done = lightly_fs(
+        *("run", f"input_dir={images}", f"output_dir={directory}", "run_directory=r"),
+        *("stopping_condition.n_samples=3", *QUICK),
+    )
+    return directory, done
+
+
+def test_stdout_is_the_report_and_stderr_is_for_people(output):
+    directory, done = output
+
+    assert done.returncode == 0
+    assert done.stdout == f"{directory}/r/report.pdf\n"
+    assert [line.split()[0] for line in done.stderr.splitlines()] == [
+        "list",
+        "embed",
+        "select",
+        "report",
+    ]
+    assert "3 corrupt" in done.stderr
+
+
+def test_flags_are_words_and_json_is_for_programs(images, output):
+    directory, _ = output
+
+    done = lightly_fs(
+        *("run", "--json", "--input", str(images), "--output", str(directory)),
+        *("--run-directory", "r", "--n-samples", "3", *QUICK),
+    )
+    result = json.loads(done.stdout)
+
+    assert result["was_complete"] is True
+    assert result["counts"]["selected"] == 3
+    assert result["run_directory"] == f"{directory}/r"
+
+
+def test_the_select_stage_prints_filenames(images, tmp_path):
+    done = lightly_fs(
+        *("select", f"input_dir={images}", f"output_dir={tmp_path}", "--n-samples", "2", *QUICK)
+    )
+
+    assert [(images / name).is_file() for name in done.stdout.splitlines()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message", "hint"),
+    [
+        (("run", "n_samples=3"), 2, "unknown key `n_samples`", "stopping_condition.n_samples"),
+        (("run", "datasource.dataset_id=x"), 2, "needs the platform", "leave"),
+        (("run", "input_dir=/does/not/exist", "output_dir=/tmp"), 4, "/does/not/exist", "input_dir"),
+        (("run", "--config", "/does/not/exist.yaml"), 2, "/does/not/exist.yaml", ""),
+        (("unmount", "/"), 3, "`/`", "lightly-fs mounts"),
+    ],
+)
+def test_errors_name_the_thing_and_the_fix(words, code, message, hint):
+    done = lightly_fs(*words)
+
+    assert (code, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_for_a_program_is_json_on_stdout():
+    done = lightly_fs("run", "--json", "method=kmeans")
+    error = json.loads(done.stdout)
+
+    assert (2, "ConfigError", 2) == (done.returncode, error["error"], error["exit_code"])
+    assert "coreset" in error["hint"]
+
+
+def test_a_missing_model_names_weights_and_the_bundled_model(images, tmp_path):
+    done = lightly_fs(
+        *("run", f"input_dir={images}", f"output_dir={tmp_path}", "model=resnet81", "run_directory=r")
+    )
+
+    assert done.returncode == 8
+    assert "resnet81" in done.stderr
+    assert not (tmp_path / "r" / "manifest.json").exists()
+
+
+def test_a_dry_run_estimates_and_writes_nothing(images, tmp_path):
+    done = lightly_fs("run", "--dry-run", "--json", f"input_dir={images}", f"output_dir={tmp_path}")
+    estimate = json.loads(done.stdout)
+
+    assert done.returncode == 0
+    assert estimate["objects"] == 29
+    assert estimate["bytes"] == sum(
+        path.stat().st_size
+        for path in images.rglob("*")
+        if path.is_file() and path.suffix != ".txt"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_key_is_listed_with_its_default_and_meaning():
+    lines = lightly_fs("run", "--help-keys").stdout.splitlines()
+
+    assert any(line.startswith("stopping_condition.n_samples") and "fraction" in line for line in lines)
+    assert any(line.startswith("model ") and "bundled" in line for line in lines)
+
+
+@pytest.mark.parametrize("words", [("sanity-check",), ("run", "sanity_check=True")])
+def test_the_sanity_check_congratulates(words):
+    done = lightly_fs(*words)
+
+    assert done.returncode == 0, done.stdout
+    assert "Congratulations! It looks like" in done.stdout
+    assert "bundled model" in done.stdout
+
+
+def test_the_sanity_check_says_what_is_wrong_with_an_input():
+    done = lightly_fs("sanity-check", "--input", "/does/not/exist", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+    assert done.returncode == 1
+    assert checks["input"]["ok"] is False
+    assert "/does/not/exist" in checks["input"]["found"]
+
+
+def test_keys_and_values_are_completed():
+    def complete(word: str) -> list[str]:
+        done = lightly_fs(
+            **{
+                "_LIGHTLY_FS_COMPLETE": "bash_complete",
+                "COMP_WORDS": f"lightly-fs run {word}",
+                "COMP_CWORD": "2",
+            }
+        )
+        return [line.split(",")[-1] for line in done.stdout.splitlines()]
+
+    assert complete("stopping_c") == [
+        "stopping_condition.min_distance=",
+        "stopping_condition.n_samples=",
+    ]
+    assert complete("method=") == ["method=coreset", "method=random"]
+
+
+def test_the_completion_script_is_printed():
+    assert "_LIGHTLY_FS_COMPLETE=bash_complete" in lightly_fs("completion", "bash").stdout
