@@ -23,15 +23,19 @@ ENV VIRTUAL_ENV=/opt/lightly-fs \
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN python3 -m venv "$VIRTUAL_ENV" \
-    && pip install --no-cache-dir --disable-pip-version-check -q uv -c constraints.txt \
-    && uv pip install --no-cache -q -r pyproject.toml --extra openvino -c constraints.txt
+    && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+print(*p["dependencies"], *p["optional-dependencies"]["openvino"], sep="\n")' >requirements.txt \
+    && pip install --no-cache-dir --disable-pip-version-check -q \
+        -r requirements.txt hatchling -c constraints.txt
 
 COPY . .
-RUN uv pip install --no-cache -q --no-deps . \
+RUN pip install --no-cache-dir --disable-pip-version-check -q --no-deps --no-build-isolation . \
     && cp -r mount "$VIRTUAL_ENV/mount" \
     && cd / && rm -rf /src \
-    && python -m compileall -q "$VIRTUAL_ENV/lib" || true
+    && python -m compileall -q "$VIRTUAL_ENV/lib"/python3*/site-packages/lightly_fs
 
+# What a first run would make: the converted bundled model and numba's compiled kernels.
+ENV NUMBA_CACHE_DIR=/home/lightly/.cache/numba
 WORKDIR /home/lightly
 USER lightly
 ENTRYPOINT ["tini", "-g", "--", "/opt/lightly-fs/mount/entrypoint.sh"]

@@ -8,6 +8,7 @@ relative to the directory that was there at the start.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -162,7 +163,12 @@ class Anchor:
                     os.unlink(name, dir_fd=folder)
             finally:
                 os.close(folder)
-            os.rmdir(path, dir_fd=self.fd)
+            try:
+                os.rmdir(path, dir_fd=self.fd)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                logger.warning("%s holds files of somebody else and stays", self.root / path)
 
     def read(self, path: PurePosixPath) -> bytes | None:
         try:

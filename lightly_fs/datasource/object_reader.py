@@ -229,7 +229,10 @@ class ObjectReader:
         yield from self._first(start_after=None)
 
     def _first(self, *, start_after: str | None) -> list[Sample]:
-        page = next(self._store.list(start_after=start_after, page_size=1), None)
+        try:
+            page = next(self._store.list(start_after=start_after, page_size=1), None)
+        except DatasourceError:
+            return []
         if page is None:
             return []
         row = page.to_pylist()[0]

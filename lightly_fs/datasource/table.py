@@ -248,7 +248,7 @@ def uri_of_process(directory: Path) -> str | None:
     for words in _s3fs_commands():
         places, options = _parse_command(words)
         if directory in map(Path, places):
-            name, prefix = parse_uri(options.get("bucket") or places[0])
+            name, prefix = parse_uri(_bucket_word(places, options))
             return f"s3://{name}/{prefix}{'/' if prefix else ''}"
     return None
 
@@ -258,7 +258,7 @@ def _from_processes(directories: set[Path], environ: Mapping[str, str]) -> Bucke
         places, options = _parse_command(words)
         if not directories.intersection(map(Path, places)):
             continue
-        name, prefix = parse_uri(options.get("bucket") or places[0])
+        name, prefix = parse_uri(_bucket_word(places, options))
         passwd_file = options.get("passwd_file")
         return place(
             name,
@@ -299,6 +299,13 @@ def _parse_command(words: list[str]) -> tuple[list[str], dict[str, str]]:
                 name, _, value = option.partition("=")
                 options[name] = value
     return places, options
+
+
+def _bucket_word(places: list[str], options: Mapping[str, str]) -> str:
+    """Return `bucket` or `bucket:/prefix`; s3fs cuts its own argument in two at the colon."""
+    if "bucket" in options:
+        return options["bucket"]
+    return ":".join(places[:2]) if len(places) == 3 else places[0]
 
 
 def _from_environment(entry: MountEntry, environ: Mapping[str, str]) -> Bucket | None:

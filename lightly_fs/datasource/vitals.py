@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from lightly_fs.types import Clock, Sample
 
 _TRIED = 8
+_UNANSWERED = 2
 
 
 class Vitals:
@@ -77,14 +78,16 @@ class Vitals:
             if self._disproved > since:
                 return False
             started = self._clock()
-            unknown = False
+            unanswered = 0
             for sample in self._others(suspect):
                 answer = self._probe(sample)
                 if answer:
                     self.good(sample, started)
                     return True
-                unknown |= answer is None
-            if unknown:
+                unanswered += answer is None
+                if unanswered == _UNANSWERED:  # each may have cost a whole timeout
+                    break
+            if unanswered:
                 return None
             self._disproved = started
             return False

@@ -322,8 +322,10 @@ def test_a_mount_in_use_is_not_pulled_away_unless_forced(host, photos):
         assert raised.value.reason == "busy"
         assert str(os.getpid()) in raised.value.message
         assert (made.directory / "a.txt").read_bytes() == b"a.txt"
-        with (made.directory / "a.txt").open():
-            unmount(made.directory, host.environ, timeout_s=1, force=True)
+        held = os.open(made.directory / "a.txt", os.O_RDONLY)
+        unmount(made.directory, host.environ, timeout_s=1, force=True)
+        with pytest.raises(OSError, match="not connected"):
+            os.close(held)
         assert host.mounts() == []
         mount(replace(made.request), host.environ)
 

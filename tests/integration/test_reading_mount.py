@@ -37,8 +37,8 @@ def environ(s3, tmp_path: Path) -> dict[str, str]:
 
 
 def test_every_object_has_the_same_bytes_both_ways(s3, bucket: str, tmp_path: Path, environ):
-    made = fill(s3, bucket, 40)
-    with shown(known(s3, bucket, ""), tmp_path / "m", environ, stripes=2) as source:
+    made = fill(s3, bucket, 40, prefix="in/")
+    with shown(known(s3, bucket, "in/"), tmp_path / "m", environ, stripes=2) as source:
         assert len(source.stripes) == 2
         samples = freeze(source).samples()
         mount, objects = MountReader(source, environ), ObjectReader(ObjectStore(source.bucket))
@@ -112,6 +112,27 @@ def test_a_mount_whose_server_is_gone_stops_the_run(s3, bucket: str, tmp_path: P
             reader.close()
             proxy.tell("pass")
     assert caught.value.reason == "stopped"
+
+
+@pytest.mark.parametrize("fault", ["refuse 403 1", "refuse 400 1"])
+def test_refused_credentials_stop_the_run_and_invent_no_empty_files(
+    s3, bucket: str, tmp_path: Path, environ, fault: str
+):
+    made = fill(s3, bucket, 30)
+    with latency_proxy(s3.url) as proxy:
+        with shown(known(s3, bucket, url=proxy.url), tmp_path / "m", environ) as source:
+            samples = freeze(source).samples()
+            reader = MountReader(source, environ, deadline_s=5, outage_s=20)
+            results = []
+            with pytest.raises(MountError) as caught:
+                for number, result in enumerate(reader.stream(samples)):
+                    results.append(result)
+                    if number == 0:
+                        proxy.tell(fault)
+            reader.close()
+            proxy.tell("pass")
+    assert caught.value.reason == "credentials"
+    assert outcomes(results) == [made[sample.filename] for sample in samples[: len(results)]]
 
 
 def test_auto_reads_objects_and_says_so(s3, bucket: str, tmp_path: Path, environ, caplog):

@@ -108,6 +108,9 @@ def test_a_deleted_folder_is_gone_and_can_be_written_again(output, root, local):
     output.put("parts/b", local)
     assert output.names("parts") == ["b"]
     output.delete_folder("never made")
+    (root / "parts/somebody's").mkdir()
+    output.delete_folder("parts")
+    assert (root / "parts/somebody's").is_dir()
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x"])

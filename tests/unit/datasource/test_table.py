@@ -217,3 +217,16 @@ def test_command_lines_of_s3fs_are_understood(words, places, options):
 
     assert found_places == places
     assert {name: found_options.get(name) for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("places", "options", "word"),
+    [
+        (["b", "/m"], {}, "b"),
+        (["b:/p", "/m"], {}, "b:/p"),
+        (["b", "/p", "/m"], {}, "b:/p"),
+        (["/m"], {"bucket": "b:/p"}, "b:/p"),
+    ],
+)
+def test_bucket_of_a_command_line_is_found_however_it_is_cut(places, options, word):
+    assert table._bucket_word(places, options) == word
