@@ -2,7 +2,7 @@
 
     LightlyFSError                exit 1
     ├── ConfigError               2    a key, option or config file is wrong
-    ├── MountError                3    a bucket could not be mounted, or stopped answering (has a `reason`)
+    ├── MountError                3    a bucket cannot be mounted, or stopped answering (`reason`)
     ├── DatasourceError           4    nothing there, or it cannot be listed or read
     ├── NoUsableSampleError       5    not one sample could be embedded
     ├── ArtifactError             6    a run directory is damaged, or holds another run

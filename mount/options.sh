@@ -133,6 +133,7 @@ prepare_cache() {
         fi
     done
     if ! (umask 077 && mkdir -p -- "$use_cache") 2>/dev/null || [ ! -w "$use_cache" ]; then
-        fail 73 cache "the cache directory \`$use_cache\` cannot be written by $(id -un)"
+        fail 73 cache "the cache directory \`$use_cache\` cannot be written by $(id -un)" \
+            "mkdir -p $use_cache && chmod 700 $use_cache"
     fi
 }

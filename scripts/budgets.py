@@ -1,4 +1,4 @@
-"""Fail on a function over 60 lines, a file over 400, or more than 7 parameters; print the medians."""
+"""Fail on a function over 60 lines, a file over 400, over 7 parameters; print the medians."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Write docs/reference/{cli,configuration,errors}.md from the program, so that they cannot drift.
 
-    python scripts/reference.py            write
-    python scripts/reference.py --check    fail when a page is stale (the tests do this)
+python scripts/reference.py            write
+python scripts/reference.py --check    fail when a page is stale (the tests do this)
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _errors_page() -> Iterator[str]:
     for error in _error_classes():
         meaning = (error.__doc__ or MEANINGS[error.__name__]).splitlines()[0]
         yield f"| {error.exit_code} | `{error.__name__}` | {meaning} |\n"
-    yield f"| {errors.EXIT_PARTIAL} | | partial: some samples could not be read; results written |\n"
+    yield f"| {errors.EXIT_PARTIAL} | | partial: samples could not be read; results written |\n"
     yield "| 130, 143 | | interrupted (Ctrl-C, SIGTERM); the same command resumes |\n"
     yield (
         "\nWith `--json` an error is one JSON object on stdout: `error`, `message`, `reason`,\n"

@@ -157,7 +157,7 @@ def test_data() -> Path:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of deterministic images: 24 scenes, two duplicates, three corrupt files, a text."""
+    """Deterministic images: 24 scenes, two duplicates, three corrupt files, a text file."""
     from tests.images import make_images
 
     directory = tmp_path_factory.mktemp("images")

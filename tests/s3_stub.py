@@ -51,7 +51,11 @@ class S3Stub:
             for key in keys[:size]
         )
         more = len(keys) > size
-        token = f"<NextContinuationToken>{escape(keys[:size][-1])}</NextContinuationToken>" if keys else ""
+        token = (
+            f"<NextContinuationToken>{escape(keys[:size][-1])}</NextContinuationToken>"
+            if keys
+            else ""
+        )
         return (
             '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
             f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}</IsTruncated>"

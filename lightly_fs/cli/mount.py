@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
+# A directory is a plain `Path`: `click.Path` asks the file system, and a hung mount never answers.
+
 
 @click.command()
 @click.argument("bucket", metavar="BUCKET[:/PREFIX]")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIRECTORY", type=Path)
 @click.option(
     "--profile",
     type=click.Choice(["images", "videos", "output"]),
@@ -86,7 +88,7 @@ def mount(
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIRECTORY", type=Path)
 @click.option("--force", is_flag=True, help="Even when it is in use; unfinished writes are lost.")
 @click.option(
     "--timeout",

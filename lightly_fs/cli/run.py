@@ -70,7 +70,9 @@ def execute(config: RunConfig, until: Stage, *, as_json: bool, quiet: bool) -> i
             )
     except KeyboardInterrupt:
         if not quiet:
-            click.echo("\ninterrupted; the same command with the same run_directory resumes", err=True)
+            click.echo(
+                "\ninterrupted; the same command with the same run_directory resumes", err=True
+            )
         raise
     if as_json:
         click.echo(json.dumps(result.as_json()))

@@ -130,7 +130,7 @@ class RunConfig(_Frozen):
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`.")
     batch_size: int = Field(64, ge=1, description="Images per forward pass.")
     num_threads: int = Field(-1, ge=-1, description="Decoding threads; -1: one per core.")
-    normalize_embeddings: bool = Field(True, description="Scale embeddings to unit length.")
+    normalize_embeddings: bool = Field(default=True, description="Scale embeddings to unit length.")
     shard_size: int = Field(8192, ge=1, description="Samples per shard, the unit of resuming.")
     properties: PropertiesMode = Field(
         PropertiesMode.SCALED, description="Image properties: from the scaled decode, full, off."
@@ -143,8 +143,12 @@ class RunConfig(_Frozen):
     stopping_condition: StoppingCondition = Field(default_factory=StoppingCondition)
     seed: int = Field(1, ge=0, description="Seed of the random method and of the 2-D maps.")
 
-    dump_dataset: bool = Field(False, description="Write the selected images to the output.")
-    dump_sampled_embeddings: bool = Field(True, description="Write the selected embeddings.")
+    dump_dataset: bool = Field(
+        default=False, description="Write the selected images to the output."
+    )
+    dump_sampled_embeddings: bool = Field(
+        default=True, description="Write the selected embeddings."
+    )
     output_image_size: ImageSize = Field(
         -1, description="`x`: shortest edge, `[h,w]`: exact size, -1: unchanged."
     )

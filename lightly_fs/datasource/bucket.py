@@ -13,7 +13,7 @@ class Credentials:
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
     source: str = ""
-    """Where they were found, for messages: `environment`, `~/.aws/credentials [default]`, a path."""
+    """Where they were found, for messages: `environment`, a profile, a path."""
 
 
 @dataclass(frozen=True, slots=True)

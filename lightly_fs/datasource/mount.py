@@ -151,7 +151,10 @@ def unmount(
 @contextmanager
 def mounted(request: MountRequest, environ: Mapping[str, str]) -> Iterator[Mount]:
     """Mount for the duration of a block."""
-    was_there = request.directory.exists()
+    # A dead or hung mount that is about to be cleared must not be touched.
+    top = table.entry_of(request.directory)
+    is_mount = top is not None and top.directory == _absolute(request.directory)
+    was_there = is_mount or request.directory.exists()
     made = mount(request, environ)
     try:
         yield made

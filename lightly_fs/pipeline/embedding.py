@@ -58,9 +58,7 @@ def _embed_shards(
     pending: Future[None] | None = None
     for number in missing:
         samples = this.inventory.shard(number, this.config.shard_size)
-        embedded = embed_samples(
-            samples, this.reader, model, this.config, progress=tally.advance
-        )
+        embedded = embed_samples(samples, this.reader, model, this.config, progress=tally.advance)
         tally.add(embedded.failures)
         if pending is not None:
             pending.result()

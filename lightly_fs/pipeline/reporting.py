@@ -117,5 +117,3 @@ def _dump(this: RunContext, results: Results) -> None:
             f"is `{first.filename}`: {first.reason}",
             hint="run the same command again: it resumes; or leave out dump_dataset",
         )
-
-

@@ -95,7 +95,7 @@ def run(
         run_dir = RunDir.open(output, config, staging, overrides=overrides)
         lease = stack.enter_context(locked(output, run_dir.folder))
         run_dir.check = lease.check
-        # The model loads while the bucket is listed; a mistake in it shows before any image is read.
+        # The model loads while the bucket is listed; its mistakes show before an image is read.
         loader = stack.enter_context(ThreadPoolExecutor(1, "load-model"))
         model = None if run_dir.complete or until is Stage.LIST else _start_model(config, loader)
         timings: dict[Stage, Timing] = {}
@@ -107,8 +107,17 @@ def run(
         reader = open_reader(source, config, environ)
         stack.callback(reader.close)
         this = RunContext(
-            config, environ, staging, source, run_dir, lease, reader, inventory, progress,
-            timings, started,
+            config,
+            environ,
+            staging,
+            source,
+            run_dir,
+            lease,
+            reader,
+            inventory,
+            progress,
+            timings,
+            started,
         )
         return _stages(this, until, _embedder(this, model))
 
@@ -147,9 +156,7 @@ def _list(
     since = time.monotonic()
     progress(Stage.LIST, 0, None)
     entries = relevant_entries(config, source)
-    inventory = freeze(
-        source, output=run_dir.output.location, relevant=entries, progress=progress
-    )
+    inventory = freeze(source, output=run_dir.output.location, relevant=entries, progress=progress)
     run_dir.freeze(inventory)
     timings[Stage.LIST] = Timing(time.monotonic() - since, len(inventory))
     logger.info(

@@ -26,9 +26,7 @@ def choose(this: RunContext) -> Results:
     since = time.monotonic()
     table = this.run_dir.read_parts()
     _require_samples(table, len(this.inventory))
-    duplicates = find_duplicates(
-        table.records, this.read, max_pixels=this.config.max_image_pixels
-    )
+    duplicates = find_duplicates(table.records, this.read, max_pixels=this.config.max_image_pixels)
     rows = table.without(duplicates)
     condition = this.config.stopping_condition
     limit = condition.count(len(rows))

@@ -41,8 +41,10 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "photos").mkdir()
     port = free_port()
     process = subprocess.Popen(
-        [str(program), "serve", "s3", "--auth-key", "right,right-secret"]
-        + ["--addr", f"127.0.0.1:{port}", str(folder)],
+        [
+            *(str(program), "serve", "s3", "--auth-key", "right,right-secret"),
+            *("--addr", f"127.0.0.1:{port}", str(folder)),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -24,8 +24,7 @@ def digests(buckets, run: str) -> dict[str, str]:
     found = {
         key.removeprefix(f"{run}/"): hashlib.sha256(buckets.content(key)).hexdigest()
         for key in buckets.keys()
-        if key.startswith((f"{run}/data/", f"{run}/filenames/"))
-        and not key.endswith("/")
+        if key.startswith((f"{run}/data/", f"{run}/filenames/")) and not key.endswith("/")
     }
     report = json.loads(buckets.content(f"{run}/report_v2.json"))
     found["datasetAnalysis"] = json.dumps(report["datasetAnalysis"])
@@ -44,9 +43,13 @@ def test_results_lie_in_the_bucket_and_the_sums_hold(buckets, reference):
     manifest = json.loads(buckets.content("reference/manifest.json"))
 
     assert reference["data/embeddings.csv"]
-    assert {"inventory": 29, "embedded": 26, "corrupt": 3, "duplicate": 2, "selected": 12}.items() <= (
-        manifest["counts"].items()
-    )
+    assert {
+        "inventory": 29,
+        "embedded": 26,
+        "corrupt": 3,
+        "duplicate": 2,
+        "selected": 12,
+    }.items() <= (manifest["counts"].items())
     for entry in manifest["entries"]:
         content = buckets.content(f"reference/{entry['name']}")
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]

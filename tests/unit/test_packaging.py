@@ -1,4 +1,4 @@
-"""What is installed is what is needed: mount scripts, weights; and help starts fast, without torch."""
+"""What is installed is what is needed, and help starts fast, without torch."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def wheel_names(tmp_path_factory):
     ],
 )
 def test_the_wheel_has(wheel_names, name):
-    assert wheel_names.get(name, 0) > 0
+    assert name in wheel_names
 
 
 def test_the_bundled_weights_are_small(wheel_names):

@@ -72,7 +72,12 @@ def test_the_select_stage_prints_filenames(images, tmp_path):
     [
         (("run", "n_samples=3"), 2, "unknown key `n_samples`", "stopping_condition.n_samples"),
         (("run", "datasource.dataset_id=x"), 2, "needs the platform", "leave"),
-        (("run", "input_dir=/does/not/exist", "output_dir=/tmp"), 4, "/does/not/exist", "input_dir"),
+        (
+            ("run", "input_dir=/does/not/exist", "output_dir=/tmp"),
+            4,
+            "/does/not/exist",
+            "input_dir",
+        ),
         (("run", "--config", "/does/not/exist.yaml"), 2, "/does/not/exist.yaml", ""),
         (("unmount", "/"), 3, "`/`", "lightly-fs mounts"),
     ],
@@ -97,7 +102,13 @@ def test_an_error_for_a_program_is_json_on_stdout():
 
 def test_a_missing_model_names_weights_and_the_bundled_model(images, tmp_path):
     done = lightly_fs(
-        *("run", f"input_dir={images}", f"output_dir={tmp_path}", "model=resnet81", "run_directory=r")
+        *(
+            "run",
+            f"input_dir={images}",
+            f"output_dir={tmp_path}",
+            "model=resnet81",
+            "run_directory=r",
+        )
     )
 
     assert done.returncode == 8
@@ -122,7 +133,9 @@ def test_a_dry_run_estimates_and_writes_nothing(images, tmp_path):
 def test_every_key_is_listed_with_its_default_and_meaning():
     lines = lightly_fs("run", "--help-keys").stdout.splitlines()
 
-    assert any(line.startswith("stopping_condition.n_samples") and "fraction" in line for line in lines)
+    assert any(
+        line.startswith("stopping_condition.n_samples") and "fraction" in line for line in lines
+    )
     assert any(line.startswith("model ") and "bundled" in line for line in lines)
 
 
@@ -147,11 +160,9 @@ def test_the_sanity_check_says_what_is_wrong_with_an_input():
 def test_keys_and_values_are_completed():
     def complete(word: str) -> list[str]:
         done = lightly_fs(
-            **{
-                "_LIGHTLY_FS_COMPLETE": "bash_complete",
-                "COMP_WORDS": f"lightly-fs run {word}",
-                "COMP_CWORD": "2",
-            }
+            _LIGHTLY_FS_COMPLETE="bash_complete",
+            COMP_WORDS=f"lightly-fs run {word}",
+            COMP_CWORD="2",
         )
         return [line.split(",")[-1] for line in done.stdout.splitlines()]
 
