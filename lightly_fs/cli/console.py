@@ -1,4 +1,4 @@
-"""What a person sees: errors with hints, progress, logging. stdout is data, stderr is for people."""
+"""What a person sees: errors with hints, logging. stdout is data, stderr is for people."""
 
 from __future__ import annotations
 

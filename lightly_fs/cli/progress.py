@@ -21,7 +21,7 @@ PLAIN_EVERY_S = 30.0
 
 
 class StageLines(AbstractContextManager["StageLines"]):
-    """One line a stage: done of total, rate, note, elapsed; a live bar when stderr is a terminal."""
+    """A line a stage: done of total, rate, note, elapsed; a live bar when stderr is a terminal."""
 
     def __init__(self, *, quiet: bool = False, plain: bool | None = None) -> None:
         self._quiet = quiet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,12 @@ def run(
     quiet: bool,
     help_keys: bool,
 ) -> int:
-    """Select the images worth labelling and write lists, embeddings and a report.
+    r"""Select the images worth labelling and write lists, embeddings and a report.
 
     Takes the container's KEY=VALUE words, e.g.
 
     \b
-        lightly-fs run input_dir=/s3-mount output_dir=/s3-out \\
+        lightly-fs run input_dir=/s3-mount output_dir=/s3-out \
             stopping_condition.n_samples=0.1
 
     The same command with the same run_directory resumes an interrupted run.
@@ -109,12 +110,20 @@ def _asks_for_sanity_check(words: tuple[str, ...]) -> bool:
 def _print_estimate(config: RunConfig, *, as_json: bool) -> int:
     from lightly_fs import pipeline
 
-    estimate = pipeline.estimate(config, os.environ)
+    found = pipeline.estimate(config, os.environ)
     if as_json:
-        click.echo(json.dumps(estimate.as_json()))
-    else:
-        for line in estimate.lines():
-            click.echo(line)
+        click.echo(json.dumps(asdict(found)))
+        return 0
+    requests = (
+        f"{found.list_requests:,} LIST, {found.get_requests:,} GET, {found.put_requests:,} PUT"
+    )
+    click.echo(f"objects    {found.objects:,}")
+    click.echo(f"bytes      {found.bytes:,} ({found.bytes / 2**30:.2f} GiB)")
+    click.echo(f"requests   {requests}")
+    click.echo(
+        f"reading    {found.seconds:,.0f} s at {found.samples_per_second:,.0f} objects/s "
+        f"({found.reader}, measured on {found.probed})"
+    )
     return 0
 
 

@@ -143,16 +143,17 @@ def _bundled_model() -> Check:
 
 
 def _input(input_uri: str, url: str | None) -> Check:
+    from lightly_fs import pipeline
     from lightly_fs.config import load_config
-    from lightly_fs.datasource.source import open_source, probe
     from lightly_fs.errors import LightlyFSError
 
     words = [f"input_dir={input_uri}"] + ([f"s3.url={url}"] if url else [])
     try:
-        with open_source(load_config([*words, "read_through=object"]), os.environ) as source:
-            return Check("input", True, probe(source))
+        found = pipeline.estimate(load_config(words), os.environ)
     except LightlyFSError as error:
-        return Check("input", False, error.message, error.hint or "")
+        return Check("input", ok=False, found=error.message, hint=error.hint or "")
+    rate = f"{found.samples_per_second:,.0f} objects/s ({found.reader})"
+    return Check("input", ok=True, found=f"{found.objects:,} images, read at {rate}")
 
 
 def _gib(size: int) -> str:

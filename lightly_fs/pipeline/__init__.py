@@ -1,5 +1,6 @@
 """The stages in order: list → embed → select → report. The only place that knows all of them."""
 
+from lightly_fs.pipeline.estimate import estimate
 from lightly_fs.pipeline.run import RunResult, run
 
-__all__ = ["RunResult", "run"]
+__all__ = ["RunResult", "estimate", "run"]
