@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _SAID = re.compile(r"^\w+\.sh: (?P<reason>[a-z0-9_-]+): (?P<message>.*)$", re.MULTILINE)
 _HINT = re.compile(r"^hint: (.*)$", re.MULTILINE)
 _NOTE = re.compile(r"^note: (.*)$", re.MULTILINE)
-_HEALTH = {0: "ok", 66: "not mounted", 69: "dead", 74: "failing", 75: "hung"}
+_HEALTH = {0: "ok", 66: "not-mounted", 69: "dead", 74: "failing", 75: "hung"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ def remount(directory: Path, environ: Mapping[str, str], *, timeout_s: float = 1
 def health(
     directory: Path, environ: Mapping[str, str] | None = None, *, timeout_s: float = 5
 ) -> str:
-    """Return `ok`, `dead`, `hung`, `failing` or `not mounted`; never takes longer than told.
+    """Return `ok`, `dead`, `hung`, `failing` or `not-mounted`; never takes longer than told.
 
     Another process asks the mount, so that nothing of ours can hang in it.
     """
@@ -237,14 +237,16 @@ def check(
     """Make sure that a mount, or the one that a directory lies on, answers.
 
     Raises:
-        MountError: It is `dead`, `hung`, `failing` or `not mounted` (these are the reasons).
+        MountError: It is `dead`, `hung`, `failing` or `not-mounted` (these are the reasons).
     """
     entry = table.entry_of(directory)
     top = entry.directory if entry is not None and entry.is_s3fs else _absolute(directory)
     state = health(top, environ, timeout_s=timeout_s)
     if state != "ok":
         raise MountError(
-            f"the mount at `{top}` is {state}", reason=state, hint=f"lightly-fs unmount {top}"
+            f"the mount at `{top}` is {state.replace('-', ' ')}",
+            reason=state,
+            hint=f"lightly-fs unmount {top}",
         )
 
 

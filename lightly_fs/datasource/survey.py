@@ -19,7 +19,7 @@ class MountStatus:
 
     Attributes:
         uri: `s3://bucket/prefix`; None when it cannot be known.
-        health: `ok`, `dead`, `hung`, `failing`, or `not mounted` when only our record is left.
+        health: `ok`, `dead`, `hung`, `failing`, or `not-mounted` when only our record is left.
         ours: We have a record of it: it can be mounted again.
         cache_bytes: Disk space that its cache takes; None without a cache.
         stripes: Number of stripes; `stripes_ok` of them answer.

@@ -96,7 +96,7 @@ def make_host(folder: Path, server_environ: dict[str, str]) -> Host:
 
 
 def clear(host: Host) -> None:
-    """End and unmount whatever a failing test left; without the scripts that it may have failed on."""
+    """End and unmount whatever a failing test left, without the scripts that are under test."""
     for process in host.processes():
         process.kill()
         process.wait(5)

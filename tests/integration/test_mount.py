@@ -231,7 +231,7 @@ def test_a_frozen_s3fs_never_blocks_the_check_and_is_replaced(host, photos):
 def test_a_mount_that_somebody_took_away_is_brought_back(host, photos):
     with mounted(host.request(photos), host.environ) as made:
         subprocess.run(["umount", "-l", str(made.directory)], check=True)
-        assert health(made.directory, host.environ) == "not mounted"
+        assert health(made.directory, host.environ) == "not-mounted"
 
         remount(made.directory, host.environ)
 

@@ -1,4 +1,4 @@
-"""The scripts that work without Python: options per s3fs version, the container's entrypoint, units."""
+"""The scripts that work without Python: options by s3fs version, the container's entrypoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.mounting import SCRIPTS, Host, clear, make_host
 
 FAKE_S3FS = """\
 #!/bin/sh
-if [ "$1" = --version ]; then echo "Amazon Simple Storage Service File System V{version} with GnuTLS"; exit; fi
+[ "$1" != --version ] || exec echo "Amazon Simple Storage Service File System V{version} with SSL"
 printf '%s\\n' "$@" >"{record}"
 """
 FAKE_PROGRAM = """\
@@ -30,7 +30,7 @@ for word in "$@"; do
         output_dir=*) echo result >"${word#*=}/result.txt" ;;
     esac
 done
-[ -z "${WAIT:-}" ] || { trap 'echo stopped >>"$RECORD"; exit 9' TERM; sleep 30 & wait; }
+[ -z "${WAIT:-}" ] || { trap 'echo stopped >>"$RECORD"; exit 9' TERM; sleep 9 >&- 2>&- & wait; }
 exit "${CODE:-0}"
 """
 
