@@ -2,9 +2,9 @@
 
     python scripts/bench_outputs.py [--samples 1000000] [--dimensions 128]
 
-Parts are written shard by shard as a run does, then read back, selected from (the first tenth), written
-as tables and lists, published into a plain directory, and committed. The vectors take 4 bytes x samples x
-dimensions by themselves; the line says how much the process needed beyond what it started with.
+Parts are written shard by shard as a run does, read back, a tenth is selected, tables and lists are
+written, published into a plain directory, and committed. The vectors alone take 4 bytes x samples x
+dimensions; the line says how much the process needed beyond what it started with.
 """
 
 from __future__ import annotations
