@@ -30,7 +30,7 @@ explain() {
         *'no enough disk space'*) fail 73 cache "not enough free disk space for ${use_cache:-/tmp}" \
             'free some, or -o ensure_diskfree=MB' ;;
         *'mount failed'* | *fusermount* | *'fuse: '*)
-            fail 69 fuse "s3fs may not mount: $(last_line)" \
+            fail 69 fuse "s3fs may not mount: $(printf '%s\n' "$_log" | grep -m 1 'fuse: \|mount failed\|fusermount')" \
                 'in a container: --device /dev/fuse --cap-add SYS_ADMIN' ;;
     esac
     if [ "$(date +%s)" -ge "$deadline" ]; then
@@ -40,4 +40,4 @@ explain() {
     fail 70 s3fs "s3fs ended without mounting \`$1\`: $(last_line)"
 }
 
-last_line() { printf '%s\n' "$_log" | grep -v '^$' | tail -n 1; }
+last_line() { printf '%s\n' "$_log" | grep -v '^$\|\[INF\]\|change debug level' | tail -n 1; }

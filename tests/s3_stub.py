@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         asked = urlsplit(self.path)
         key = unquote(asked.path).removeprefix("/stub").removeprefix("/")
         self.stub.requests[self.command] += 1

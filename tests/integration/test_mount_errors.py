@@ -219,6 +219,7 @@ def test_no_right_to_mount(host, bucket):
     failed = fail_to_mount(host, bucket, host.directory, before=before)
 
     assert_clean(failed, host, "fuse")
+    assert "mount failed: Operation not permitted" in failed.error["message"]
     assert "--cap-add SYS_ADMIN" in failed.error["hint"]
 
 
