@@ -53,13 +53,14 @@ def read_file(path: bytes, sample: Sample) -> bytes | Failure:
     Raises:
         OSError: The system's answer, to be judged by `failure_of` or by the caller.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        data = file.readall()
+    # Neither a FIFO nor a device that took the file's place may block or never end.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(sample.size + 1)
         found = os.fstat(descriptor)
     detail = ""
     if len(data) != sample.size:
-        detail = f"{sample.size} bytes were listed, {len(data)} were read"
+        detail = f"{sample.size} bytes were listed, {found.st_size} are there"
     elif found.st_mtime_ns != sample.mtime_ns and sample.etag is None:
         detail = "its time of change is another"
     if detail:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -30,6 +32,8 @@ LISTING = pa.schema(
 
 _TOKEN = re.compile(rb"<NextContinuationToken>([^<]+)</NextContinuationToken>")
 _WALK_BATCH = 10_000
+_NOWHERE = (errno.ENOENT, errno.ELOOP)
+"""A dangling link, a link to itself, or a file that was deleted just now."""
 
 
 def next_token(page: bytes) -> str | None:
@@ -91,6 +95,9 @@ def _nanoseconds(stamps: pa.Array) -> pa.Array:
 def walk(root: Path, *, skip: Callable[[str], bool]) -> Iterator[pa.RecordBatch]:
     """List the files below a directory, links to files and directories included.
 
+    What is no file at all (a FIFO, a socket, a device, a link to nowhere) holds no image and may
+    never end: it is left out.
+
     Args:
         root: The directory.
         skip: Told a folder's path below the root ("a/b/"); True leaves it out unvisited.
@@ -102,11 +109,14 @@ def walk(root: Path, *, skip: Callable[[str], bool]) -> Iterator[pa.RecordBatch]
     for entry, name in _files(os.fsencode(root), skip):
         try:
             found = entry.stat()
-        except FileNotFoundError:  # a dangling link, or deleted just now: never listed
-            logger.debug("%s disappeared while it was listed", name)
-            continue
         except OSError as error:
-            raise _unlistable(root / name, error) from error
+            if error.errno not in _NOWHERE:
+                raise _unlistable(root / name, error) from error
+            logger.debug("%s disappeared while it was listed, or leads nowhere", name)
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            logger.warning("%s is no regular file: left out", name)
+            continue
         rows.append((name, found.st_size, found.st_mtime_ns))
         if len(rows) >= _WALK_BATCH:
             yield _walked(rows)
@@ -129,12 +139,21 @@ def _files(root: bytes, skip: Callable[[str], bool]) -> Iterator[tuple[os.DirEnt
             with os.scandir(directory) as entries:
                 for entry in entries:
                     name = prefix + printable(entry.name)
-                    if not entry.is_dir():
+                    if not _is_folder(entry):
                         yield entry, name
                     elif not skip(name + "/"):
                         pending.append((entry.path, name + "/", above | {here}))
         except OSError as error:
             raise _unlistable(Path(os.fsdecode(directory)), error) from error
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return False
+        raise
 
 
 def _unlistable(path: Path, error: OSError) -> DatasourceError:
