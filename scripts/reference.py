@@ -1,4 +1,4 @@
-"""Write docs/reference/{cli,configuration,errors}.md from the program, so that they cannot drift.
+"""Write docs/reference/{cli,configuration,errors,modules}.md from the program, so that they cannot drift.
 
 python scripts/reference.py            write
 python scripts/reference.py --check    fail when a page is stale (the tests do this)
@@ -6,6 +6,7 @@ python scripts/reference.py --check    fail when a page is stale (the tests do t
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         "cli.md": "".join(_cli_page()),
         "configuration.md": "".join(_configuration_page()),
         "errors.md": "".join(_errors_page()),
+        "modules.md": "".join(_modules_page()),
     }
 
 
@@ -101,6 +103,24 @@ def _errors_page() -> Iterator[str]:
         "[mounting](../guides/mounting.md).\n"
     )
 
+
+def _modules_page() -> Iterator[str]:
+    yield f"# Modules\n\n{GENERATED}\nTop to bottom, imports point down only.\n"
+    package = REFERENCE.parent.parent / "lightly_fs"
+    for layer in LAYERS:
+        yield f"\n## {layer}\n\n| module | |\n|---|---|\n"
+        place = package / layer
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+            if text:
+                name = path.relative_to(package).with_suffix("").as_posix()
+                yield f"| `{name.removesuffix('/__init__')}` | {text.splitlines()[0]} |\n"
+
+
+LAYERS = (
+    *("cli", "pipeline", "report", "selection", "embedding", "artifacts", "decoding"),
+    *("properties", "datasource", "config", "errors", "types"),
+)
 
 MEANINGS = {
     "ConfigError": "a key, option or config file is wrong",

@@ -1,0 +1,1 @@
+"""Bytes to pixels; what cannot be decoded becomes a reason."""

@@ -24,6 +24,8 @@ from lightly_fs.types import Failure, ImageRecord, Outcome, Sample
 
 _BATCHES_AHEAD = 2
 _BYTES_AHEAD = 256 << 20
+_LARGE_FILE = 64 << 20
+_BYTES_PER_PIXEL = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +79,8 @@ class _Batches(Dataset[ImageBatch]):
         self._pool = ThreadPoolExecutor(threads, "decode")
         self._samples = samples
         self._settings = settings
-        self._stream = reader.stream(samples)
+        self._limit = max(_LARGE_FILE, _BYTES_PER_PIXEL * settings.max_pixels)
+        self._stream = reader.stream([sample for sample in samples if sample.size <= self._limit])
         self._bytes = Budget(_BYTES_AHEAD)
         self._ahead: deque[_Pending] = deque()
         self._started = 0
@@ -107,7 +110,7 @@ class _Batches(Dataset[ImageBatch]):
         )
         stop = min(self._started + self._settings.batch_size, len(self._samples))
         for row, sample in enumerate(self._samples[self._started : stop]):
-            data = next(self._stream)
+            data = self._too_large(sample) or next(self._stream)
             if isinstance(data, Failure):
                 batch.results.append(data)
                 continue
@@ -116,6 +119,13 @@ class _Batches(Dataset[ImageBatch]):
             batch.results.append(future)
         self._started = stop
         return batch
+
+    def _too_large(self, sample: Sample) -> Failure | None:
+        """Refuse, unread, a file that no memory may hold and no image of allowed pixels needs."""
+        if sample.size <= self._limit:
+            return None
+        reason = f"too large: {sample.size:,} bytes, more than {self._limit:,}"
+        return Failure(sample.filename, Outcome.CORRUPT, reason)
 
     def _decode(self, sample: Sample, data: Buffer, row: Tensor) -> ImageRecord | Failure:
         try:

@@ -1,0 +1,1 @@
+"""Pixels to vectors: models, runtimes, weights."""

@@ -32,10 +32,24 @@ def test_what_changed_since_it_was_listed_says_so(tmp_path: Path):
     os.utime(tmp_path / "touched.jpg", ns=(1, 1))
     assert read(tmp_path, samples) == [
         "gone: deleted during the run",
-        "failed: changed during the run: 5 bytes were listed, 6 were read",
-        "failed: changed during the run: 5 bytes were listed, 0 were read",
+        "failed: changed during the run: 5 bytes were listed, 6 are there",
+        "failed: changed during the run: 5 bytes were listed, 0 are there",
         "failed: changed during the run: its time of change is another",
         b"12345",
+    ]
+
+
+def test_a_fifo_or_device_in_the_place_of_a_file_ends(tmp_path: Path):
+    for name in ("device.jpg", "fifo.jpg"):
+        (tmp_path / name).write_bytes(b"12345")
+    samples = freeze(Source("", tmp_path)).samples()
+    for sample in samples:
+        (tmp_path / sample.filename).unlink()
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "fifo.jpg")
+    assert read(tmp_path, samples) == [
+        "failed: changed during the run: 5 bytes were listed, 0 are there",
+        "failed: changed during the run: 5 bytes were listed, 0 are there",
     ]
 
 

@@ -90,6 +90,14 @@ def test_a_link_that_leads_back_up_ends(tmp_path: Path):
     assert walked(tmp_path) == {"d/a": 0}
 
 
+def test_what_is_no_file_is_left_out(tmp_path: Path):
+    (tmp_path / "file.jpg").write_bytes(b"1")
+    (tmp_path / "itself.jpg").symlink_to("itself.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "fifo.jpg")
+    assert walked(tmp_path) == {"file.jpg": 1}
+
+
 def test_a_name_that_is_no_utf8_is_listed_and_found(tmp_path: Path):
     raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
     Path(os.fsdecode(raw)).write_bytes(b"123")

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,16 @@ def test_an_image_that_memory_cannot_hold_has_failed_not_the_run() -> None:
     assert isinstance(results[0], ImageRecord)
     assert isinstance(results[2], ImageRecord)
     assert results[1] == Failure("001.jpg", Outcome.FAILED, "not enough memory to decode the image")
+
+
+def test_a_file_larger_than_any_allowed_image_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "good.jpg").write_bytes(jpeg(scene(1)))
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(1 << 40)
+    with closing(DirectoryReader(tmp_path)) as reader:
+        settings = dataclasses.replace(SETTINGS, max_pixels=1_000_000)
+        _, results = everything(image_batches(listed(tmp_path), reader, settings))
+    assert isinstance(results[0], ImageRecord)
+    assert results[1] == Failure(
+        "huge.jpg", Outcome.CORRUPT, "too large: 1,099,511,627,776 bytes, more than 67,108,864"
+    )
