@@ -1,4 +1,4 @@
-"""Write docs/reference/{cli,configuration,errors,modules}.md from the program, so that they cannot drift.
+"""Write docs/reference/{cli,configuration,errors,modules}.md from the program itself.
 
 python scripts/reference.py            write
 python scripts/reference.py --check    fail when a page is stale (the tests do this)

@@ -68,12 +68,13 @@ class StageLines(AbstractContextManager["StageLines"]):
         if self._stage is None:
             return
         done, total, note = self._last
+        counted = _counted(done, total)
         task = self._tasks.get(self._stage)
         if task is None:
-            task = live.add_task(self._stage.value, total=total)
-            self._tasks[self._stage] = task
-        live.update(task, completed=done, total=total, description=self._stage.value)
-        live.update(task, note=note, counted=_counted(done, total))
+            name = self._stage.value
+            self._tasks[self._stage] = live.add_task(name, total=total, note=note, counted=counted)
+        else:
+            live.update(task, completed=done, total=total, note=note, counted=counted)
 
     def _finish(self) -> None:
         if self._stage is None:
@@ -92,18 +93,18 @@ class StageLines(AbstractContextManager["StageLines"]):
         done, total, note = self._last
         seconds = time.monotonic() - self._started
         stage = self._stage.value if self._stage else ""
-        parts = [f"{stage:<8} {_counted(done, total)}"] if done or total else [f"{stage:<8}"]
+        parts = [_counted(done, total)] if done or total else []
         if self._stage in (Stage.LIST, Stage.EMBED) and seconds > 0.5 and done:
             parts.append(f"{done / seconds:,.0f} img/s")
         if note:
             parts.append(note)
         parts.append(_clock(seconds))
-        return "   ".join(parts).replace("         ", "         ", 1)
+        return f"{stage:<8} " + "   ".join(parts)
 
 
 def _counted(done: int, total: int | None) -> str:
     if total is None or done == total:
-        return f"{done:,} images"
+        return f"{done:,} images" if done else ""
     return f"{done:,} of {total:,}"
 
 

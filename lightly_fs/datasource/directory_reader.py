@@ -56,7 +56,7 @@ def read_file(path: bytes, sample: Sample) -> bytes | Failure:
     # Neither a FIFO nor a device that took the file's place may block or never end.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(sample.size + 1)
+        data = file.read(sample.size + 1) or b""
         found = os.fstat(descriptor)
     detail = ""
     if len(data) != sample.size:

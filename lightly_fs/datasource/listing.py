@@ -178,7 +178,10 @@ def _walked(rows: Iterable[tuple[str, int, int]]) -> pa.RecordBatch:
 
 def printable(name: bytes) -> str:
     r"""Return a file's name as text; bytes that are no UTF-8 become `\xe9`, see `local_path`."""
-    return name.decode(errors="backslashreplace")
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.replace(b"\\", rb"\x5c").decode(errors="backslashreplace")
 
 
 def local_path(root: Path, filename: str) -> bytes:

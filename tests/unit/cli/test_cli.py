@@ -175,3 +175,24 @@ def test_keys_and_values_are_completed():
 
 def test_the_completion_script_is_printed():
     assert "_LIGHTLY_FS_COMPLETE=bash_complete" in lightly_fs("completion", "bash").stdout
+
+
+def test_a_terminal_gets_bars_and_ends_with_the_same_lines(images, tmp_path):
+    words = ("run", f"input_dir={images}", f"output_dir={tmp_path}", "run_directory=r", *QUICK)
+    command = [sys.executable, "-m", "lightly_fs", *words, "stopping_condition.n_samples=3"]
+    main, child = os.openpty()
+    process = subprocess.Popen(
+        command, stdout=child, stderr=child, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(main, 65536)
+        except OSError:  # the program has closed the terminal
+            break
+    os.close(main)
+
+    assert process.wait(60) == 0, shown.decode()
+    assert b"ETA" in shown
+    assert all(f"\n{stage:<8} ".encode() in shown for stage in ("embed", "select", "report"))

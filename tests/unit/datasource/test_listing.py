@@ -105,6 +105,13 @@ def test_a_name_that_is_no_utf8_is_listed_and_found(tmp_path: Path):
     assert local_path(tmp_path, printable(b"caf\xe9.jpg")) == raw
 
 
+def test_a_backslash_in_a_name_that_is_no_utf8_survives(tmp_path: Path):
+    raw = rb"caf" + b"\xe9" + rb"\xe9.jpg"
+    path = os.fsencode(tmp_path) + b"/" + raw
+    Path(os.fsdecode(path)).write_bytes(b"123")
+    assert local_path(tmp_path, printable(raw)) == path
+
+
 def test_a_name_that_only_looks_escaped_is_itself(tmp_path: Path):
     (tmp_path / r"a\xe9.jpg").write_bytes(b"")
     assert local_path(tmp_path, r"a\xe9.jpg") == os.fsencode(tmp_path / r"a\xe9.jpg")
