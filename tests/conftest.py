@@ -1,7 +1,8 @@
 """Fixtures of all tests: real servers, real images. Skips for missing parts fail when required.
 
 `LIGHTLY_FS_REQUIRE=fuse,s3` turns the skip for a missing part into a failure.
-`LIGHTLY_FS_TEST_S3=http://127.0.0.1:19004` runs the S3 tests against that server (keys test/test).
+`LIGHTLY_FS_TEST_S3=http://KEY:SECRET@127.0.0.1:19004` runs the S3 tests against that server;
+without keys in it they are test/test.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
+
+# No deadlines: tests are not timed. The same examples on every run where nobody watches.
+settings.register_profile("default", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("default")
 
 REQUIRED = {part for part in os.environ.get("LIGHTLY_FS_REQUIRE", "").split(",") if part}
 
@@ -63,7 +71,13 @@ class S3Server:
 
     url: str
     access_key: str = "test"
-    secret_key: str = "test"
+    secret_key: str = "s3cr3t-that-nobody-sees"
+
+    @classmethod
+    def given(cls, url: str) -> S3Server:
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+        return cls(f"{parts.scheme}://{place}", parts.username or "test", parts.password or "test")
 
     def client(self):
         import boto3
@@ -115,11 +129,14 @@ def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 30) ->
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3(request: pytest.FixtureRequest) -> S3Server:
     given = os.environ.get("LIGHTLY_FS_TEST_S3")
-    if given:
-        yield S3Server(given)
-        return
+    return S3Server.given(given) if given else request.getfixturevalue("moto")
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server that takes every key, for tests that make keys up."""
     try:
         import moto.server  # noqa: F401
     except ImportError:

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from lightly_fs import __version__
-from lightly_fs.cli.console import print_error
-from lightly_fs.errors import LightlyFSError
+from lightly_fs.cli.console import print_error, print_interrupted
+from lightly_fs.errors import ConfigError, LightlyFSError
 
 COMMANDS = {
     "run": "lightly_fs.cli.run:run",
@@ -68,22 +68,33 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
     signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if arguments is None else arguments)
+    debug, as_json = "--debug" in words, "--json" in words
     try:
         code = cli.main(args=words, prog_name="lightly-fs", standalone_mode=False)
     except LightlyFSError as error:
-        if "--debug" in words:
+        if debug:
             raise
-        print_error(error, as_json="--json" in words)
+        print_error(error, as_json=as_json)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            print_error(ConfigError(error.format_message()), as_json=True)
+        else:
+            error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
+    except (KeyboardInterrupt, click.Abort, SystemExit) as error:  # Ctrl-C, or `_terminate`
+        code = error.code if isinstance(error, SystemExit) else 130
+        print_interrupted(error.__cause__ or error, code, as_json=as_json)
+        sys.exit(code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception as error:
+        if debug:
+            raise
+        unexpected = f"{type(error).__name__}: {error}"
+        print_error(LightlyFSError(unexpected, hint="--debug shows where"), as_json=as_json)
+        sys.exit(LightlyFSError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -13,19 +13,42 @@ from lightly_fs.errors import LightlyFSError
 
 def print_error(error: LightlyFSError, *, as_json: bool = False) -> None:
     """Print an error for a person on stderr, or for a program on stdout."""
+    hints = [hint for hint in (error.hint, *_notes(error)) if hint]
     if as_json:
         body = {
             "error": type(error).__name__,
             "message": error.message,
             "reason": getattr(error, "reason", None),
-            "hint": error.hint,
+            "hint": "; ".join(hints) or None,
             "exit_code": error.exit_code,
         }
         click.echo(json.dumps(body))
         return
     click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
-    if error.hint:
-        click.echo(f"\n{click.style('hint:', fg='cyan', bold=True)} {error.hint}", err=True)
+    _print_hints(hints)
+
+
+def print_interrupted(
+    interruption: BaseException, code: int | str | None, *, as_json: bool
+) -> None:
+    """Print that a signal ended the command, and how to go on."""
+    hints = _notes(interruption)
+    if as_json:
+        body = {"error": "Interrupted", "message": "interrupted", "reason": None}
+        click.echo(json.dumps({**body, "hint": "; ".join(hints) or None, "exit_code": code}))
+        return
+    click.echo("interrupted", err=True)
+    _print_hints(hints)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", ()))
+
+
+def _print_hints(hints: list[str]) -> None:
+    if hints:
+        title = click.style("hint:", fg="cyan", bold=True)
+        click.echo(f"\n{title} " + "\n      ".join(hints), err=True)
 
 
 def configure_logging(*, verbose: bool) -> None:

@@ -48,7 +48,9 @@ def config_options(command: F) -> F:
     @functools.wraps(command)
     def gather(**values: Any) -> Any:  # noqa: ANN401 - click hands over whatever was declared
         flags = {key: values.pop(_parameter(key)) for key in FLAGS}
-        return command(flags={key: text for key, text in flags.items() if text}, **values)
+        return command(
+            flags={key: text for key, text in flags.items() if text is not None}, **values
+        )
 
     wrapped: Any = gather
     for key, (flag, metavar, text) in reversed(FLAGS.items()):

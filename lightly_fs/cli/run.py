@@ -64,17 +64,10 @@ def execute(config: RunConfig, until: Stage, *, as_json: bool, quiet: bool) -> i
     from lightly_fs import pipeline
 
     overrides = sys.argv[2:]
-    try:
-        with StageLines(quiet=quiet) as progress:
-            result = pipeline.run(
-                config, os.environ, until=until, progress=progress, overrides=overrides
-            )
-    except KeyboardInterrupt:
-        if not quiet:
-            click.echo(
-                "\ninterrupted; the same command with the same run_directory resumes", err=True
-            )
-        raise
+    with StageLines(quiet=quiet) as progress:
+        result = pipeline.run(
+            config, os.environ, until=until, progress=progress, overrides=overrides
+        )
     if as_json:
         click.echo(json.dumps(result.as_json()))
     else:
@@ -104,7 +97,8 @@ def _print_result(result: RunResult, until: Stage) -> None:
 def _asks_for_sanity_check(words: tuple[str, ...]) -> bool:
     from lightly_fs.config.parse import split_word
 
-    return any(word.startswith("sanity_check=") and split_word(word)[1] is True for word in words)
+    checks = (word for word in words if word.lstrip("+").startswith("sanity_check="))
+    return any(split_word(word)[1] is True for word in checks)
 
 
 def _print_estimate(config: RunConfig, *, as_json: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,18 +17,35 @@ from lightly_fs.config import legacy
 from lightly_fs.config.run import RunConfig
 from lightly_fs.errors import ConfigError
 
+_NOTHING = ("", "~", "null")
 SWITCHES = ("sanity_check",)
 """Keys that choose a command instead of configuring a run; the CLI handles them."""
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML whose only booleans are true and false: `properties: off` is a word, as in YAML 1.2."""
+    """YAML whose only booleans are true and false: `properties: off` is a word, as in YAML 1.2.
+
+    A key that a mapping holds twice is an error, not the last value.
+    """
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - as PyYAML calls it
+    ) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, times in keys.items():
+            if times > 1:
+                raise yaml.YAMLError(f"it sets `{key}` twice")
+        return super().construct_mapping(node, deep)
 
 
 _Yaml.yaml_implicit_resolvers = {
     first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:bool"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_FAILURES = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+"""What PyYAML raises: a tag that does not fit its value has no error of its own."""
 _Yaml.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
@@ -49,21 +67,20 @@ def load_config(words: Sequence[str] = (), *, file: Path | None = None) -> RunCo
 
 
 def split_word(word: str) -> tuple[str, Any]:
-    """Return key and value of `key=value`; values are YAML scalars and lists."""
+    """Return key and value of `key=value`; values are YAML scalars and lists.
+
+    The value of a key that is text (a path, a name) stands as it is, unless it is quoted.
+    """
     key, equals, text = word.partition("=")
     key = key.strip().lstrip("+")
     if not equals or not key:
         raise ConfigError(f"`{word}` is not of the form key=value", hint="e.g. method=coreset")
-    try:
-        value = yaml.load(text, _Yaml) if text else ""  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value of `{key}` is not valid YAML: `{text}`") from error
-    if isinstance(value, str):
-        return key, value
-    # Paths and names like `2026-11-20` or `007` must stay text where text is expected.
-    if _is_text_key(key) and value is not None and not isinstance(value, bool | list | dict):
+    if _is_text_key(key) and text[:1] not in ("'", '"') and text not in _NOTHING:
         return key, text
-    return key, value
+    try:
+        return key, yaml.load(text, _Yaml) if text else ""  # noqa: S506 - a safe loader
+    except _FAILURES as error:
+        raise ConfigError(f"the value of `{key}` is not valid YAML: `{text}`") from error
 
 
 def known_keys() -> list[str]:
@@ -110,22 +127,29 @@ def _model_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _is_text_key(key: str) -> bool:
-    info = RunConfig.model_fields.get(key)
-    return info is not None and info.annotation is str
+    return _annotation(key) in (str, str | None)
 
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _Yaml)  # noqa: S506 - a safe loader
+        text = file.read_text(encoding="utf-8")
+        content, literal = yaml.load(text, _Yaml), yaml.load(text, yaml.BaseLoader)  # noqa: S506
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            raise ConfigError(f"`{file}` must hold keys and values, not a {type(content).__name__}")
+        flat, texts = list(_flatten(content)), list(_flatten(literal))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration `{file}`: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _FAILURES as error:
         raise ConfigError(f"`{file}` is not valid YAML: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"`{file}` must hold keys and values, not a {type(content).__name__}")
-    return dict(_flatten(content))
+    values = dict(flat)
+    if len(values) < len(flat):
+        twice = Counter(key for key, _ in flat).most_common(1)[0][0]
+        raise ConfigError(f"`{file}` sets `{twice}` twice", hint="keep one of them")
+    # Names like `2026-11-20` or `007` stay text where text is expected.
+    scalars = {key: text for key, text in texts if isinstance(text, str) and _is_text_key(key)}
+    return values | {key: scalars[key] for key in scalars if values[key] is not None}
 
 
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -145,6 +169,10 @@ def _validate(flat: Mapping[str, Any]) -> RunConfig:
             _plant(tree, key, value)
         elif key not in SWITCHES:
             _check_legacy(key, value)
+        elif value is not False:
+            raise ConfigError(
+                f"`{key}={value}` is no key of a run", hint=f"lightly-fs {key.replace('_', '-')}"
+            )
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:

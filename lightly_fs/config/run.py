@@ -8,9 +8,10 @@ import math
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 ImageSize = int | tuple[int, int]
+_NAME_BYTES = 255
 
 
 class CoresetMethod(StrEnum):
@@ -38,6 +39,14 @@ class Runtime(StrEnum):
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: object, info: ValidationInfo) -> object:
+        expected = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and expected in (int, float, ImageSize):
+            raise ValueError(f"a number is expected, not {value}")
+        return value
 
 
 class StoppingCondition(_Frozen):
@@ -182,9 +191,20 @@ class RunConfig(_Frozen):
             raise ValueError("-1, a shortest edge like 512, or a size like [480,640] is expected")
         return value
 
+    @field_validator("input_dir", "output_dir", "shared_dir")
+    @classmethod
+    def _given(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a directory is expected; `.` is the current one")
+        return value
+
     @field_validator("run_directory")
     @classmethod
     def _below_output(cls, value: str) -> str:
+        if any(len(part.encode(errors="replace")) > _NAME_BYTES for part in value.split("/")):
+            raise ValueError(f"no part of it may be longer than {_NAME_BYTES} bytes")
+        if not value.isprintable():
+            raise ValueError("it must be printable text")
         if value.startswith("/") or any(part in ("..", ".") for part in value.split("/")):
             raise ValueError("must be a folder below the output directory")
         return value.strip("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -101,15 +102,23 @@ def _open_directory(root: Path, read_through: ReadThrough, environ: Mapping[str,
     if mounted or record is not None:
         _require_alive(root, environ, ours=record is not None)
         mounted = True
-    if not root.is_dir():
+    if problem := _no_directory(root):
         raise DatasourceError(
-            f"input_dir `{root}` is no directory",
+            f"input_dir `{root}` is no directory: {problem}",
             hint="Give a directory, or a bucket as `input_dir=s3://bucket/prefix`.",
         )
     if not mounted:
         return Source(str(root), root)
     bucket = _bucket_behind(root, read_through, environ)
     return Source(str(root), root, bucket, _stripes_of(root, environ), mounted=True)
+
+
+def _no_directory(root: Path) -> str | None:
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def _bucket_behind(

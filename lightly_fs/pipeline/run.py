@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +99,8 @@ def run(
         loader = stack.enter_context(ThreadPoolExecutor(1, "load-model"))
         model = None if run_dir.complete or until is Stage.LIST else _start_model(config, loader)
         timings: dict[Stage, Timing] = {}
-        inventory = _list(config, source, run_dir, progress, timings)
+        inventory = _list(config, source, run_dir, progress, timings, model)
+        stack.enter_context(_resumable(run_dir))
         if run_dir.complete:
             return RunResult(run_dir.directory, run_dir.counts(), was_complete=True)
         if until is Stage.LIST:
@@ -151,12 +152,15 @@ def _list(
     run_dir: RunDir,
     progress: Progress,
     timings: dict[Stage, Timing],
+    model: Future[Embedder] | None,
 ) -> Inventory:
     """Freeze the inventory; the one that the run directory holds must be the same."""
     since = time.monotonic()
     progress(Stage.LIST, 0, None)
     entries = relevant_entries(config, source)
     inventory = freeze(source, output=run_dir.output.location, relevant=entries, progress=progress)
+    if not run_dir.frozen:
+        _try_model(config, model, inventory)
     run_dir.freeze(inventory)
     timings[Stage.LIST] = Timing(time.monotonic() - since, len(inventory))
     logger.info(
@@ -164,6 +168,30 @@ def _list(
         *(len(inventory), source.uri, inventory.other_files),
     )
     return inventory
+
+
+def _try_model(config: RunConfig, model: Future[Embedder] | None, inventory: Inventory) -> None:
+    """Let a mistake in the model show while its configuration can be corrected: nothing is there.
+
+    Raises:
+        ModelError: As `load_embedder`.
+    """
+    if model is not None:
+        model.result()
+    elif config.embeddings:
+        from lightly_fs.embedding.load import load_embedder
+
+        load_embedder(config, inventory.table["filename"].to_pylist())
+
+
+@contextmanager
+def _resumable(run_dir: RunDir) -> Iterator[None]:
+    """Tell whoever meets an end before its time how to go on."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"run_directory={run_dir.folder} resumes this run")
+        raise
 
 
 def _stages(this: RunContext, until: Stage, embedder: Callable[[], Embedder]) -> RunResult:

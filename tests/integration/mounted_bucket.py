@@ -63,7 +63,8 @@ class Buckets:
     def s3fs(self, directory: Path) -> psutil.Process:
         """Return the s3fs process behind a mount."""
         for process in psutil.process_iter(["name", "cmdline"]):
-            if process.info["name"] == "s3fs" and str(directory) in process.info["cmdline"]:
+            words = process.info["cmdline"] or ()  # a zombie has none
+            if process.info["name"] == "s3fs" and str(directory) in words:
                 return process
         raise AssertionError(f"no s3fs process for {directory}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -93,6 +94,11 @@ def make_host(folder: Path, server_environ: dict[str, str]) -> Host:
         **server_environ,
     }
     return Host(folder, environ)
+
+
+def shows(text: str, secret: str) -> bool:
+    """Tell whether a secret stands in a text as a word of its own; it may be as short as `test`."""
+    return re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", text) is not None
 
 
 def clear(host: Host) -> None:

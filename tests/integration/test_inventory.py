@@ -129,7 +129,8 @@ def test_conditional_writes(s3, bucket: str):
     store.delete("k")
     store.delete("k")
     assert store.head("k") is None
-    assert store.requests["PUT"] == 4
+    # One more where the store compares the text of ETags, quotes and all (Ceph).
+    assert store.requests["PUT"] in (4, 5)
 
 
 def test_gone_and_changed_objects_end_with_their_reason(s3, bucket: str):

@@ -19,10 +19,9 @@ from lightly_fs.datasource.survey import survey
 from lightly_fs.datasource.table import bucket_of, is_s3fs, record_of
 from lightly_fs.errors import MountError
 from tests.conftest import S3Server
-from tests.integration.mounting import Host, clear, make_host
+from tests.integration.mounting import Host, clear, make_host, shows
 
 pytestmark = [pytest.mark.fuse, pytest.mark.s3]
-SECRET = "s3cr3t-that-nobody-sees"
 TOKEN = "t0ken-that-nobody-sees"
 
 
@@ -40,6 +39,12 @@ def photos(s3: S3Server, bucket: str) -> str:
     for key in ("a.txt", "photos/1.jpg", "photos/2026/2.jpg", "photos/2026/3.jpg", "other/x"):
         client.put_object(Bucket=bucket, Key=key, Body=key.encode())
     return bucket
+
+
+def kept_keys(host: Host) -> str:
+    """Return what the s3fs of the only mount was given as password file."""
+    (path,) = host.state.glob("*/passwd")
+    return path.read_text()
 
 
 def names(directory: Path) -> list[str]:
@@ -141,48 +146,54 @@ def test_one_cache_for_two_mounts_is_refused(host, photos):
     assert raised.value.reason == "cache"
 
 
-@pytest.mark.parametrize("token", [None, TOKEN])
-def test_secrets_are_in_no_command_line_record_or_log(host, photos, token):
-    environ = host.environ | {"AWS_SECRET_ACCESS_KEY": SECRET}
-    if token:
-        environ["AWS_SESSION_TOKEN"] = token
-    with mounted(host.request(photos, stripes=2), environ) as made:
-        shown = subprocess.run(["ps", "axww"], capture_output=True, text=True, check=True).stdout
-        assert str(made.directory) in shown
-        assert SECRET not in shown
-        assert TOKEN not in shown
-        private = {"passwd", "token"}
-        for path in host.state.rglob("*"):
-            if path.is_file() and path.name not in private:
-                assert SECRET not in path.read_text()
-                assert TOKEN not in path.read_text()
-            if path.name in private:
-                assert path.stat().st_mode & 0o777 == 0o600
-        assert host.state.stat().st_mode & 0o777 == 0o700
-        given = host.process(made.directory).environ()
-        assert SECRET not in given.values() if token is None else given["AWSSESSIONTOKEN"] == TOKEN
+def assert_hidden(host: Host, directory: Path, *secrets: str) -> None:
+    """Look where other users can: command lines, and everything in the state but private files."""
+    listing = subprocess.run(["ps", "axww"], capture_output=True, text=True, check=True).stdout
+    texts = [line for line in listing.splitlines() if str(directory) in line]
+    assert texts
+    for path in host.state.rglob("*"):
+        if path.name in ("passwd", "token"):
+            assert path.stat().st_mode & 0o777 == 0o600
+        elif path.is_file():
+            texts.append(path.read_text())
+    assert not [text for text in texts for secret in secrets if shows(text, secret)]
+    assert host.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_secrets_are_in_no_command_line_record_or_log(host, photos, s3):
+    with mounted(host.request(photos, stripes=2), host.environ) as made:
+        assert_hidden(host, made.directory, s3.secret_key)
+        assert s3.secret_key not in host.process(made.directory).environ().values()
+
+
+def test_a_session_token_reaches_s3fs_by_its_environment_alone(host, moto):
+    environ = host.environ | moto.environ() | {"AWS_SESSION_TOKEN": TOKEN}
+    with mounted(host.request(moto.new_bucket(), stripes=2), environ) as made:
+        assert_hidden(host, made.directory, moto.secret_key, TOKEN)
+        assert host.process(made.directory).environ()["AWSSESSIONTOKEN"] == TOKEN
 
 
 def test_profile_of_the_credentials_file_is_used(host, photos, s3):
     aws = Path(host.environ["HOME"]) / ".aws"
     aws.mkdir()
     (aws / "credentials").write_text(
-        "[lab]\naws_access_key_id = LABKEY\naws_secret_access_key = lab\n"
+        "[default]\naws_access_key_id = NOT\naws_secret_access_key = this\n"
+        f"[lab]\naws_access_key_id = {s3.access_key}\naws_secret_access_key = {s3.secret_key}\n"
     )
     bare = {k: v for k, v in host.environ.items() if "_ACCESS_KEY" not in k}
     with mounted(host.request(photos, aws_profile="lab"), bare) as made:
-        assert (host.state.glob("*/passwd").__next__()).read_text() == "LABKEY:lab\n"
+        assert kept_keys(host) == f"{s3.access_key}:{s3.secret_key}\n"
         assert made.bucket.credentials is not None
-        assert made.bucket.credentials.access_key == "LABKEY"
+        assert made.bucket.credentials.access_key == s3.access_key
 
 
-def test_password_file_line_of_the_bucket_is_used(host, photos):
+def test_password_file_line_of_the_bucket_is_used(host, photos, s3):
     passwd = host.folder / "passwd, with a comma"
-    passwd.write_text(f"ALL:all\n{photos}:OWN:own\n")
+    passwd.write_text(f"ALL:all\n{photos}:{s3.access_key}:{s3.secret_key}\n")
     passwd.chmod(0o600)
     bare = {k: v for k, v in host.environ.items() if "_ACCESS_KEY" not in k}
     with mounted(host.request(photos, passwd_file=passwd), bare):
-        assert (host.state.glob("*/passwd").__next__()).read_text() == "OWN:own\n"
+        assert kept_keys(host) == f"{s3.access_key}:{s3.secret_key}\n"
 
 
 @pytest.mark.parametrize(
@@ -273,13 +284,14 @@ def test_of_many_that_mount_again_at_once_one_does_it(host, photos):
         assert host.mounts() == [made.directory]
 
 
-def test_mounting_again_uses_the_keys_of_today(host, photos):
-    with mounted(host.request(photos), host.environ) as made:
+def test_mounting_again_uses_the_keys_of_today(host, moto):
+    environ = host.environ | moto.environ()
+    with mounted(host.request(moto.new_bucket()), environ) as made:
         host.process(made.directory).kill()
 
-        remount(made.directory, host.environ | {"AWS_ACCESS_KEY_ID": "TODAY"})
+        remount(made.directory, environ | {"AWS_ACCESS_KEY_ID": "TODAY"})
 
-        assert (host.state.glob("*/passwd").__next__()).read_text().startswith("TODAY:")
+        assert kept_keys(host).startswith("TODAY:")
 
 
 def test_mounting_again_without_keys_uses_the_kept_ones(host, photos):
@@ -360,7 +372,7 @@ def test_survey_tells_healthy_from_dead_without_waiting_for_the_hung(host, photo
 
 def test_a_foreign_mount_is_known_from_its_process(host, photos, s3):
     passwd = host.folder / "passwd"
-    passwd.write_text("FOREIGN:key\n")
+    passwd.write_text(f"{s3.access_key}:{s3.secret_key}\n")
     passwd.chmod(0o600)
     host.directory.mkdir()
     options = f"url={s3.url},use_path_request_style,passwd_file={passwd},ro"
@@ -369,12 +381,14 @@ def test_a_foreign_mount_is_known_from_its_process(host, photos, s3):
     while health(host.directory, host.environ) != "ok" and time.monotonic() < deadline:
         time.sleep(0.1)
 
-    bucket = bucket_of(host.directory / "2026", host.environ)
+    # Its keys are those that it was given, not those that the environment has.
+    environ = host.environ | {"AWS_ACCESS_KEY_ID": "ANOTHER"}
+    bucket = bucket_of(host.directory / "2026", environ)
 
     assert bucket is not None
     assert (bucket.uri, bucket.url) == (f"s3://{photos}/photos/2026/", s3.url)
     assert bucket.credentials is not None
-    assert bucket.credentials.access_key == "FOREIGN"
+    assert bucket.credentials.access_key == s3.access_key
     (status,) = [one for one in survey(host.environ) if one.directory == host.directory]
     assert (status.uri, status.ours) == (f"s3://{photos}/photos/", False)
     unmount(host.directory, host.environ)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import os
@@ -12,9 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -28,6 +25,7 @@ from lightly_fs.datasource.mount import MountRequest, mounted
 from lightly_fs.datasource.output import Objects, Output, open_output
 from lightly_fs.datasource.table import is_s3fs
 from lightly_fs.errors import MountError, RunLockedError
+from tests.integration.deaf_proxy import without_conditions
 from tests.integration.reading_support import known, signal_daemons
 from tests.unit.artifacts.conftest import NAMES, finish, inventory_of
 
@@ -37,7 +35,7 @@ pytestmark = [pytest.mark.s3, pytest.mark.fuse]
 @pytest.fixture
 def environ(s3, tmp_path):
     state = {"LIGHTLY_FS_STATE_DIR": str(tmp_path / "state"), "HOME": str(tmp_path)}
-    return {**s3.environ(), **state, "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+    return {**s3.environ(), **state, "PATH": os.environ["PATH"]}
 
 
 @contextmanager
@@ -339,7 +337,7 @@ def test_a_lock_in_a_bucket_that_ignores_conditions_is_called_advisory(
     s3, bucket, tmp_path, environ, caplog
 ):
     with (
-        without_conditions(s3.url) as url,
+        without_conditions(s3) as url,
         opened(s3, bucket, tmp_path / "mount", environ, bucket_url=url) as output,
         locked(output, "run") as lease,
     ):
@@ -349,43 +347,6 @@ def test_a_lock_in_a_bucket_that_ignores_conditions_is_called_advisory(
             pass
 
     assert stored(s3, bucket) == {}
-
-
-@contextmanager
-def without_conditions(server):
-    """Forward requests to a server, but for the headers that make a write conditional."""
-
-    class Forward(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def forward(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            kept = {k: v for k, v in self.headers.items() if not k.lower().startswith("if-")}
-            connection = http.client.HTTPConnection(urlsplit(server).netloc)
-            connection.request(self.command, self.path, body, kept)
-            answer = connection.getresponse()
-            data = answer.read()
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else len(data)
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = forward  # noqa: N815
-
-        def log_message(self, *words):
-            pass
-
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Forward)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{proxy.server_port}"
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
 
 
 def test_a_lock_through_a_mount_alone_is_called_advisory(output, environ, caplog):
@@ -417,7 +378,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_uninterrupted_one(
             child = subprocess.run(
                 [
                     *(sys.executable, str(script), str(again.root), other, s3.url, str(allowed)),
-                    str(tmp_path / f"s{allowed}"),
+                    *(str(tmp_path / f"s{allowed}"), s3.access_key, s3.secret_key),
                 ],
                 cwd=Path(__file__).parents[2],
                 capture_output=True,

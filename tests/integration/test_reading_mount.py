@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.s3, pytest.mark.fuse]
 @pytest.fixture
 def environ(s3, tmp_path: Path) -> dict[str, str]:
     state = {"LIGHTLY_FS_STATE_DIR": str(tmp_path / "state"), "HOME": str(tmp_path)}
-    return {**s3.environ(), **state, "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+    return {**s3.environ(), **state, "PATH": os.environ["PATH"]}
 
 
 def test_every_object_has_the_same_bytes_both_ways(s3, bucket: str, tmp_path: Path, environ):

@@ -30,9 +30,9 @@ class Stops(Output):
 
 
 if __name__ == "__main__":
-    root, bucket, url, allowed, staging = sys.argv[1:]
+    root, bucket, url, allowed, staging, *keys = sys.argv[1:]
     Stops.left = itertools.count(int(allowed), -1)
-    where = Bucket(bucket, "results/", url, "us-east-1", True, Credentials("test", "test"))
+    where = Bucket(bucket, "results/", url, "us-east-1", True, Credentials(*keys))
     output = Stops(Path(root), where)
     config = RunConfig(shard_size=4, run_directory="run")
     finish(output, config, Path(staging), inventory_of(NAMES))
