@@ -49,9 +49,11 @@ unmount_one() {
             clear_mount "$1"
             break
         fi
-        [ "$(date +%s)" -lt "$deadline" ] || fail 75 busy \
-            "\`$1\` is in use by process $(holders "$1" | tr '\n' ' ')" \
-            'end it, or unmount with --force (what it has not finished writing is lost)'
+        if [ "$(date +%s)" -ge "$deadline" ]; then
+            _holders=$(holders "$1" | paste -s -d ' ' -)
+            fail 75 busy "\`$1\` is in use by ${_holders:+process }${_holders:-something that $(id -un) cannot see}" \
+                'end it, or unmount with --force (what it has not finished writing is lost)'
+        fi
         sleep 0.1
     done
     # s3fs uploads what it still holds before it ends.

@@ -82,16 +82,16 @@ def _print_result(result: RunResult, until: Stage) -> None:
         missing = result.counts.failed + result.counts.unreadable
         click.echo(
             f"warning: {missing:,} samples could not be read; the run is partial (exit 9), "
-            f"see {result.directory}/data/failures.csv",
+            f"see {result.place}/data/failures.csv",
             err=True,
         )
     if until is Stage.SELECT:
         for filename in result.selected:
             click.echo(filename)
     elif until is Stage.REPORT:
-        click.echo(f"{result.directory}/report.pdf")
+        click.echo(f"{result.place}/report.pdf")
     else:
-        click.echo(str(result.directory))
+        click.echo(result.place)
 
 
 def _asks_for_sanity_check(words: tuple[str, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -105,6 +106,13 @@ class S3Config(_Frozen):
     stripes: Annotated[int, Field(ge=1, le=64)] = Field(
         1, description="s3fs processes for a bucket that is mounted for the run."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value and not re.match(r"https?://[^/]", value):
+            raise ValueError("an address like https://host or http://host:port is expected")
+        return value or None
 
 
 class RunConfig(_Frozen):

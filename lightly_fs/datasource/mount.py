@@ -113,6 +113,12 @@ def mount(request: MountRequest, environ: Mapping[str, str], *, timeout_s: float
             reason="prefix",
             hint="check the prefix; names of objects are case-sensitive",
         )
+    if {"", ".", ".."} & set(found.bucket.prefix.split("/")[:-1]):
+        raise MountError(
+            f"`{found.bucket.uri}` cannot be mounted: no folder is named ``, `.` or `..`",
+            reason="s3fs",
+            hint="use a prefix without `//`, `/./` and `/../`; objects can be read without a mount",
+        )
     left_s = max(2, int(deadline - time.monotonic()))
     said = _run("mount.sh", [*_arguments(request, found.bucket), f"--timeout={left_s}"], environ)
     directory = _absolute(request.directory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ from lightly_fs.datasource.endpoint import parse_uri
 from lightly_fs.errors import DatasourceError, MountError
 
 logger = logging.getLogger(__name__)
+
+_NO_MOUNT = ("fuse", "s3fs")
+"""Why a bucket that opens cannot be mounted: no FUSE here, no s3fs, or keys that s3fs chokes on."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Source:
 def open_source(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Source]:
     """Open the input of a run; a bucket given as `s3://…` is mounted for as long as it is open.
 
-    Where nothing can be mounted (no /dev/fuse, no s3fs), objects are read directly unless the
-    mount was asked for.
+    Where nothing can be mounted (no /dev/fuse, no s3fs, a key with a control character, which s3fs
+    cannot list), objects are read directly unless the mount was asked for.
 
     Raises:
         DatasourceError: The directory is not there.
@@ -80,20 +82,14 @@ def _open_bucket(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Sour
         try:
             made = stack.enter_context(mount.mounted(request, environ))
         except MountError as error:
-            if config.read_through is ReadThrough.MOUNT or not _cannot_mount(error, environ):
+            if config.read_through is ReadThrough.MOUNT or error.reason not in _NO_MOUNT:
                 raise
-            logger.info("nothing is mounted (%s): objects are read directly", error.message)
+            logger.warning("nothing is mounted (%s): objects are read directly", error.message)
             found = find_bucket(request.locate(environ), environ, timeout_s=10).bucket
             yield Source(found.uri, None, found)
             return
         bucket = made.bucket
         yield Source(bucket.uri, made.directory, bucket, made.stripes, owned=True, mounted=True)
-
-
-def _cannot_mount(error: MountError, environ: Mapping[str, str]) -> bool:
-    """Tell whether this host or container mounts nothing at all, whatever the bucket."""
-    missing = shutil.which("s3fs", path=environ.get("PATH")) is None
-    return error.reason == "fuse" or (error.reason == "s3fs" and missing)
 
 
 def _open_directory(root: Path, read_through: ReadThrough, environ: Mapping[str, str]) -> Source:

@@ -52,3 +52,8 @@ class RunContext:
         # Code point order of str is the order of UTF-8 bytes, in which the inventory is sorted.
         row = bisect.bisect_left(range(len(names)), filename, key=lambda n: names[n].as_py())
         return self.reader.read(self.inventory.samples(row, row + 1)[0])
+
+
+def place_of(run_dir: RunDir) -> str:
+    """Return where people find a run when it is over: its bucket may be mounted only for it."""
+    return run_dir.uri if run_dir.config.output_dir.startswith("s3://") else str(run_dir.directory)

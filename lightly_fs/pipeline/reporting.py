@@ -11,7 +11,7 @@ from lightly_fs.artifacts import Results, dump_images, write_results
 from lightly_fs.decoding.export import exporter, suffix_of
 from lightly_fs.decoding.images import CorruptImage, thumbnail
 from lightly_fs.errors import ArtifactError, DatasourceError
-from lightly_fs.pipeline.context import RunContext
+from lightly_fs.pipeline.context import RunContext, place_of
 from lightly_fs.pipeline.selecting import nearest_selected
 from lightly_fs.report import ReportInput, build_report, write_report
 from lightly_fs.types import Counts, Failure, ModelInfo, RunFacts, Stage
@@ -53,7 +53,7 @@ def finish(this: RunContext, results: Results) -> Counts:
     this.took(Stage.REPORT, since, len(results.table))
     logger.info("Done!")
     this.run_dir.commit(counts, model)
-    this.progress(Stage.REPORT, 0, None, f"{this.run_dir.directory}/report.pdf")
+    this.progress(Stage.REPORT, 0, None, f"{place_of(this.run_dir)}/report.pdf")
     return counts
 
 

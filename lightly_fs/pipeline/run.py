@@ -19,7 +19,7 @@ from lightly_fs.datasource.lock import locked
 from lightly_fs.datasource.output import open_output
 from lightly_fs.datasource.reader import open_reader
 from lightly_fs.datasource.source import Source, open_source
-from lightly_fs.pipeline.context import RunContext
+from lightly_fs.pipeline.context import RunContext, place_of
 from lightly_fs.pipeline.journal import journal
 from lightly_fs.pipeline.relevant_file import relevant_entries
 from lightly_fs.types import Counts, Progress, Stage, Timing, silent
@@ -36,12 +36,14 @@ class RunResult:
 
     Attributes:
         directory: The run directory, on the mount when the output is one.
+        place: Where people find it: the directory, or `s3://…` when it was mounted for the run.
         counts: None when the run stopped before the samples were counted.
         selected: Filenames in the order they were chosen.
         was_complete: Nothing was done, an earlier process had finished the run.
     """
 
     directory: Path
+    place: str
     counts: Counts | None = None
     selected: Sequence[str] = ()
     timings: Mapping[Stage, Timing] = field(default_factory=dict)
@@ -55,8 +57,8 @@ class RunResult:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "run_directory": str(self.directory),
-            "report": str(self.directory / "report.pdf"),
+            "run_directory": self.place,
+            "report": f"{self.place}/report.pdf",
             "complete": self.counts is not None,
             "was_complete": self.was_complete,
             "partial": self.partial,
@@ -102,9 +104,9 @@ def run(
         inventory = _list(config, source, run_dir, progress, timings, model)
         stack.enter_context(_resumable(run_dir))
         if run_dir.complete:
-            return RunResult(run_dir.directory, run_dir.counts(), was_complete=True)
+            return RunResult(*_where(run_dir), run_dir.counts(), was_complete=True)
         if until is Stage.LIST:
-            return RunResult(run_dir.directory, timings=timings)
+            return RunResult(*_where(run_dir), timings=timings)
         reader = open_reader(source, config, environ)
         stack.callback(reader.close)
         this = RunContext(
@@ -121,6 +123,10 @@ def run(
             started,
         )
         return _stages(this, until, _embedder(this, model))
+
+
+def _where(run_dir: RunDir) -> tuple[Path, str]:
+    return run_dir.directory, place_of(run_dir)
 
 
 def _start_model(config: RunConfig, loader: ThreadPoolExecutor) -> Future[Embedder] | None:
@@ -199,13 +205,13 @@ def _stages(this: RunContext, until: Stage, embedder: Callable[[], Embedder]) ->
     from lightly_fs.pipeline.reporting import finish
     from lightly_fs.pipeline.selecting import choose
 
-    directory, kind = this.run_dir.directory, this.reader.kind
+    where, kind = _where(this.run_dir), this.reader.kind
     embed_missing(this, embedder)
     if until is Stage.EMBED:
-        return RunResult(directory, timings=this.timings, read_through=kind)
+        return RunResult(*where, timings=this.timings, read_through=kind)
     results = choose(this)
     selected = results.names(results.selected)
     if until is Stage.SELECT:
-        return RunResult(directory, None, selected, this.timings, kind)
+        return RunResult(*where, None, selected, this.timings, kind)
     counts = finish(this, results)
-    return RunResult(directory, counts, selected, this.timings, kind)
+    return RunResult(*where, counts, selected, this.timings, kind)

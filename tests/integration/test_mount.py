@@ -342,6 +342,16 @@ def test_a_mount_in_use_is_not_pulled_away_unless_forced(host, photos):
         mount(replace(made.request), host.environ)
 
 
+def test_a_mount_in_use_by_no_process_says_that_too(host, photos):
+    with mounted(host.request(photos), host.environ) as made:
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(made.directory / "photos")], check=True)
+        try:
+            with pytest.raises(MountError, match=r"in use by something that .* cannot see$"):
+                unmount(made.directory, host.environ, timeout_s=1)
+        finally:
+            subprocess.run(["umount", str(made.directory / "photos")], check=True)
+
+
 def test_unmounting_what_is_no_mount_says_so(host):
     host.directory.mkdir()
     with pytest.raises(MountError, match="is no s3fs mount") as raised:

@@ -161,6 +161,16 @@ def test_missing_prefix(host, bucket):
     assert f"s3://{bucket}/nothing/here/" in failed.error["message"]
 
 
+@pytest.mark.parametrize("prefix", ["a//b", "a/./b", "../b"])
+def test_a_prefix_that_is_no_folder(host, s3, bucket, prefix):
+    s3.client().put_object(Bucket=bucket, Key=f"{prefix}/x", Body=b"x")
+
+    failed = fail_to_mount(host, f"{bucket}:/{prefix}", host.directory)
+
+    assert_clean(failed, host, "s3fs")
+    assert f"s3://{bucket}/{prefix}/" in failed.error["message"]
+
+
 @pytest.mark.parametrize("answer", ["redirect", "malformed"])
 def test_wrong_region_names_the_right_one(host, answer):
     with S3Stub(answer) as stub:
