@@ -27,8 +27,8 @@ explain() {
             'check the prefix; names of objects are case-sensitive' ;;
         *COULDNT_CONNECT* | *COULDNT_RESOLVE* | *'unable to connect'* | *'giving up'*)
             fail 68 endpoint "$_where cannot be reached" 'check --url, the network and the proxy' ;;
-        *'no enough disk space'*) fail 73 cache "not enough free disk space for ${use_cache:-/tmp}" \
-            'free some, or -o ensure_diskfree=MB' ;;
+        *'enough disk space'*) fail 73 cache "$(last_line)" \
+            "free some in ${use_cache:-/tmp}, or keep temporary files elsewhere: -o tmpdir=DIR" ;;
         *'mount failed'* | *fusermount* | *'fuse: '*)
             fail 69 fuse "s3fs may not mount: $(printf '%s\n' "$_log" | grep -m 1 'fuse: \|mount failed\|fusermount')" \
                 'in a container: --device /dev/fuse --cap-add SYS_ADMIN' ;;

@@ -95,7 +95,17 @@ cache_options() {
     _cache=$use_cache
     [ "$1" = "$directory" ] || _cache=$use_cache/stripe-${1##*/}
     printf 'use_cache=%s,' "$_cache"
-    case ,$options in *,ensure_diskfree=*) ;; *) printf 'ensure_diskfree=1024,' ;; esac
+}
+
+# How much of the disk stays free; s3fs takes either option once.
+disk_options() {
+    case ,$options in *,ensure_diskfree=* | *,free_space_ratio=*) return 0 ;; esac
+    if [ -n "$use_cache" ]; then
+        printf 'ensure_diskfree=1024,'
+    elif [ "$version" -ge 1094 ]; then
+        # By default it would not mount where less than a tenth of the disk is free. 1 MB: a part.
+        printf 'ensure_diskfree=1,'
+    fi
 }
 
 credential_options() {
@@ -114,6 +124,7 @@ s3fs_options() {
     place_options
     sharing_options "$1"
     cache_options "$1"
+    disk_options
     credential_options
     printf 'logfile=%s,' "$state/log"
     # Visible in the mount table wherever the mount is, in containers too: what is mounted here.

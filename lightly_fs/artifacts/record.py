@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import yaml
@@ -35,6 +36,11 @@ def config_files(config: RunConfig, folder: str, overrides: Sequence[str]) -> Ma
         HYDRA: _yaml(hydra),
         OVERRIDES: _yaml(list(overrides)),
     }
+
+
+def as_json(values: Mapping[str, object]) -> bytes:
+    """Return the content of one of the other files."""
+    return (json.dumps(values, indent=1) + "\n").encode()
 
 
 def _yaml(values: object) -> bytes:

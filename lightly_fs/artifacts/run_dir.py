@@ -37,6 +37,7 @@ from lightly_fs.artifacts.record import (
     MODEL,
     OVERRIDES,
     RUN,
+    as_json,
     config_files,
 )
 from lightly_fs.config.run import RunConfig
@@ -52,7 +53,7 @@ PARTS = "parts"
 LOGS = ("log.txt", "memlog.txt")
 """Files that grow until the end; `commit` publishes what they are then."""
 _OWN = ".run_dir"
-_ELSEWHERE = "choose another `run_directory`, or leave it empty for a new one"
+ELSEWHERE = "choose another `run_directory`, or leave it empty for a new one"
 
 
 def run_folder(config: RunConfig, now: datetime | None = None) -> str:
@@ -139,7 +140,7 @@ class RunDir:
             if inventory.digest != self._state["inventory_digest"]:
                 difference = inventory_difference(self.inventory(), inventory)
                 raise ArtifactError(
-                    f"{self.uri} holds a run on another inventory: {difference}", hint=_ELSEWHERE
+                    f"{self.uri} holds a run on another inventory: {difference}", hint=ELSEWHERE
                 )
             self._inventory = inventory
             return
@@ -154,7 +155,7 @@ class RunDir:
             "config_digest": self.config.digest(),
             "inventory_digest": inventory.digest,
         }
-        self._put(RUN, _encode(state))
+        self._put(RUN, as_json(state))
         self._state, self._inventory = state, inventory
 
     def inventory(self) -> Inventory:
@@ -169,13 +170,16 @@ class RunDir:
             local.write_bytes(self._files.read(INVENTORY) or b"")
             self._inventory = Inventory.read(local)
             if self._inventory.digest != expected:
-                raise ArtifactError(f"{self.uri}/{INVENTORY} is damaged", hint=_ELSEWHERE)
+                raise ArtifactError(f"{self.uri}/{INVENTORY} is damaged", hint=ELSEWHERE)
         return self._inventory
 
     def model(self) -> ModelInfo | None:
         """Return the model that made the embeddings, or None when none was chosen yet."""
         values = self._read_json(MODEL)
-        return None if values is None else ModelInfo(**values)
+        try:
+            return None if values is None else ModelInfo(**values)
+        except TypeError as error:
+            raise self._damaged(MODEL, error) from error
 
     def set_model(self, model: ModelInfo) -> None:
         """Record the model; embeddings of different models never mix.
@@ -185,7 +189,7 @@ class RunDir:
         """
         there = self.model()
         if there is None:
-            self._put(MODEL, _encode(asdict(model)))
+            self._put(MODEL, as_json(asdict(model)))
             return
         for one in fields(ModelInfo):
             old, new = getattr(there, one.name), getattr(model, one.name)
@@ -193,7 +197,7 @@ class RunDir:
                 raise ArtifactError(
                     f"{self.uri} holds embeddings of another model: {one.name} is {old!r} there "
                     f"and {new!r} now",
-                    hint=_ELSEWHERE,
+                    hint=ELSEWHERE,
                 )
 
     def committed(self) -> dict[int, str]:
@@ -246,7 +250,7 @@ class RunDir:
                 hint="run `lightly-fs embed` or the whole run with the same run_directory",
             )
         if expected and self.model() is None:
-            raise ArtifactError(f"{self.uri}/{MODEL} is missing", hint=_ELSEWHERE)
+            raise ArtifactError(f"{self.uri}/{MODEL} is missing", hint=ELSEWHERE)
         return parts.read_parts([self._own / PARTS / committed[n] for n in range(expected)])
 
     def publish(self, relative: str) -> None:
@@ -323,14 +327,14 @@ class RunDir:
 
     def _restage(self) -> None:
         """Take the files that an earlier process wrote at the start into the manifest."""
-        for name in (CONFIG, HYDRA, OVERRIDES, INVENTORY, RUN, MODEL):
-            if name in self._entries:
-                continue
-            data = self._files.read(name)
+        self.inventory().write(self._staged(INVENTORY))  # whatever became of the file there
+        self.publish(INVENTORY)
+        made = config_files(self.config, self.folder, self._overrides)
+        for name in {CONFIG, HYDRA, OVERRIDES, RUN, MODEL} - self._entries.keys():
+            data = self._files.read(name) or made.get(name)
             if data is None:
-                raise ArtifactError(f"{self.uri}/{name} is gone", hint=_ELSEWHERE)
-            self._staged(name).write_bytes(data)
-            self.publish(name)
+                raise ArtifactError(f"{self.uri}/{name} is gone", hint=ELSEWHERE)
+            self._put(name, data)
 
     def _put(self, relative: str, data: bytes) -> None:
         self._staged(relative).write_bytes(data)
@@ -361,14 +365,15 @@ class RunDir:
         if data is None:
             return None
         try:
-            values: dict[str, Any] = json.loads(data)
-        except ValueError as error:
+            return dict(json.loads(data))
+        except (ValueError, TypeError) as error:
             # It was written whole before the first part was.
             if self._files.names(PARTS):
-                damaged = f"{self._files.uri}/{relative} is damaged: {error}"
-                raise ArtifactError(damaged, hint=_ELSEWHERE) from error
+                raise self._damaged(relative, error) from error
             return None
-        return values
+
+    def _damaged(self, relative: str, error: Exception) -> ArtifactError:
+        return ArtifactError(f"{self.uri}/{relative} is damaged: {error}", hint=ELSEWHERE)
 
     def _frozen_state(self) -> dict[str, Any]:
         if self._state is None:
@@ -383,12 +388,8 @@ class RunDir:
         there = yaml.safe_load(self._files.read(CONFIG) or b"{}")
         difference = config_difference(there, self.config)
         raise ArtifactError(
-            f"{self.uri} holds a run of another configuration: {difference}", hint=_ELSEWHERE
+            f"{self.uri} holds a run of another configuration: {difference}", hint=ELSEWHERE
         )
-
-
-def _encode(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, indent=1) + "\n").encode()
 
 
 def _now() -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 ImageSize = int | tuple[int, int]
 _NAME_BYTES = 255
+_LONGEST_SIDE = 16_383  # of WebP
 
 
 class CoresetMethod(StrEnum):
@@ -195,8 +196,11 @@ class RunConfig(_Frozen):
     @classmethod
     def _size(cls, value: ImageSize) -> ImageSize:
         sides = (value,) if isinstance(value, int) else value
-        if value != -1 and not all(0 < side <= 65_535 for side in sides):
-            raise ValueError("-1, a shortest edge like 512, or a size like [480,640] is expected")
+        if value != -1 and not all(0 < side <= _LONGEST_SIDE for side in sides):
+            raise ValueError(
+                f"-1, a shortest edge like 512, or a size like [480,640] is expected, "
+                f"at most {_LONGEST_SIDE}"
+            )
         return value
 
     @field_validator("input_dir", "output_dir", "shared_dir")

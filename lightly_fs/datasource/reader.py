@@ -119,4 +119,10 @@ def _open_cache(config: RunConfig, environ: Mapping[str, str]) -> ObjectCache | 
 
     home = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "/tmp")) / ".cache")  # noqa: S108
     directory = Path(config.cache_dir) if config.cache_dir else home / "lightly-fs"
-    return ObjectCache(directory / "objects", config.cache_size)
+    try:
+        return ObjectCache(directory / "objects", config.cache_size)
+    except OSError as error:
+        raise DatasourceError(
+            f"the object cache cannot be kept in `{directory}`: {error.strerror}",
+            hint="Give a directory that can be written as cache_dir, or leave cache_size out.",
+        ) from error

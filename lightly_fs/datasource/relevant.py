@@ -97,8 +97,11 @@ def _below_prefix(listed: pa.Array, entry: str) -> pa.BooleanArray | None:
 def _patterns(listed: pa.Array, patterns: Iterable[str]) -> tuple[pa.BooleanArray, list[str]]:
     """Match gitignore patterns, the last one that applies deciding; tell which apply nowhere."""
     lines = list(patterns)
-    rules = [pathspec.GitIgnoreSpec.from_lines([line.removeprefix("!")]) for line in lines]
-    whole = pathspec.GitIgnoreSpec.from_lines(lines)
+    try:
+        rules = [pathspec.GitIgnoreSpec.from_lines([line.removeprefix("!")]) for line in lines]
+        whole = pathspec.GitIgnoreSpec.from_lines(lines)
+    except ValueError as error:  # `!` or `\\` alone
+        raise DatasourceError(f"relevant_filenames_file holds no pattern: {error}") from error
     names = listed.to_pylist()
     found = [whole.match_file(name) for name in names]
     useless = [

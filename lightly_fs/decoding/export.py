@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 
 from PIL import Image
 
 from lightly_fs.config.run import ImageSize, RunConfig
+from lightly_fs.decoding.budget import PIXELS
 from lightly_fs.decoding.images import decode_full
 
 Buffer = bytes | memoryview
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
 _QUALITY = 95
+_LONGEST = {"PNG": 65_535, "JPEG": 65_500, "WEBP": 16_383}
+"""Pixels of a side that a format (or its library) can hold; a longer copy is scaled down."""
 
 
 def suffix_of(config: RunConfig) -> str:
@@ -33,11 +37,13 @@ def exporter(config: RunConfig) -> Callable[[Buffer], bytes]:
     def export(data: Buffer) -> bytes:
         image = Image.fromarray(decode_full(data, config.max_image_pixels))
         size = target_size(image.width, image.height, config.output_image_size)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling.LANCZOS)
+        size = _within(size, _LONGEST[name], config.max_image_pixels)
         buffer = io.BytesIO()
         options = {} if name == "PNG" else {"quality": _QUALITY}
-        image.save(buffer, name, **options)
+        with PIXELS.hold(size[0] * size[1]):
+            if size != image.size:
+                image = image.resize(size, Image.Resampling.LANCZOS)
+            image.save(buffer, name, **options)
         return buffer.getvalue()
 
     return export
@@ -57,3 +63,9 @@ def target_size(width: int, height: int, wanted: ImageSize) -> tuple[int, int]:
         return width, height
     scale = wanted / min(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _within(size: tuple[int, int], longest: int, pixels: int) -> tuple[int, int]:
+    width, height = size
+    scale = min(longest / max(size), math.sqrt(pixels / (width * height)))
+    return size if scale >= 1 else (max(1, int(width * scale)), max(1, int(height * scale)))

@@ -26,7 +26,7 @@ def relevant_entries(config: RunConfig, source: Source) -> list[str] | None:
         places.append(source.root / name)
     for path in places:
         try:
-            entries = parse_lines(path.read_text(encoding="utf-8"))
+            entries = parse_lines(path.read_text(encoding="utf-8-sig"))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightly_fs.artifacts import RunDir
+from lightly_fs.artifacts.run_dir import ELSEWHERE
 from lightly_fs.config import RunConfig
 from lightly_fs.datasource.inventory import Inventory, freeze
 from lightly_fs.datasource.lock import locked
@@ -196,7 +197,8 @@ def _resumable(run_dir: RunDir) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        error.add_note(f"run_directory={run_dir.folder} resumes this run")
+        if getattr(error, "hint", None) != ELSEWHERE:
+            error.add_note(f"run_directory={run_dir.folder} resumes this run")
         raise
 
 

@@ -11,6 +11,7 @@ from lightly_fs.artifacts import EmbeddedTable, Results
 from lightly_fs.decoding.duplicates import find_duplicates
 from lightly_fs.errors import NoUsableSampleError
 from lightly_fs.pipeline.context import RunContext
+from lightly_fs.pipeline.embedding import check_failures
 from lightly_fs.selection import select
 from lightly_fs.types import Stage
 
@@ -22,9 +23,11 @@ def choose(this: RunContext) -> Results:
 
     Raises:
         NoUsableSampleError: Not one sample was embedded.
+        TooManyFailuresError: More samples failed than `max_failures` allows.
     """
     since = time.monotonic()
     table = this.run_dir.read_parts()
+    check_failures(len(table.failures), this.config.max_failures)  # those of earlier processes too
     _require_samples(table, len(this.inventory))
     duplicates = find_duplicates(table.records, this.read, max_pixels=this.config.max_image_pixels)
     rows = table.without(duplicates)

@@ -343,6 +343,20 @@ def test_a_cache_that_cannot_be_written(host, bucket):
     assert_clean(failed, host, "cache")
 
 
+def test_a_full_disk(host, bucket):
+    small = host.folder / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "t", str(small)], check=True)
+    try:
+        failed = fail_to_mount(host, bucket, host.directory, "-o", f"tmpdir={small}")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+    assert_clean(failed, host, "cache")
+    assert "enough disk space" in failed.error["message"]
+    assert "tmpdir=DIR" in failed.error["hint"]
+
+
 def test_an_error_removes_the_directories_that_were_made_for_the_mount(host):
     deep = host.folder / "mounts" / "of" / "mine"
     done = host.script("mount.sh", "no-such-bucket", deep)

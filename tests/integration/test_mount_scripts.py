@@ -126,6 +126,24 @@ def test_other_stores_are_addressed_by_path_and_aws_by_host(host):
 
 
 @pytest.mark.fuse
+@pytest.mark.parametrize(
+    ("version", "words", "expected"),
+    [
+        ("1.90", (), []),
+        ("1.97", (), ["ensure_diskfree=1"]),
+        ("1.97", ("--use-cache=/tmp",), ["ensure_diskfree=1024"]),
+        ("1.97", ("--use-cache=/tmp", "-o", "ensure_diskfree=9"), ["ensure_diskfree=9"]),
+        ("1.97", ("-ofree_space_ratio=5",), ["free_space_ratio=5"]),
+    ],
+)
+def test_a_disk_that_is_nearly_full_is_no_reason_not_to_mount(host, version, words, expected):
+    given = options_given(host, version, "b", *words)
+
+    names = ("ensure_diskfree", "free_space_ratio")
+    assert [option for option in given if option.partition("=")[0] in names] == expected
+
+
+@pytest.mark.fuse
 def test_own_options_come_last_and_win(host):
     given = options_given(host, "1.90", "b", "-o", "retries=7,sigv2", "-omax_stat_cache_size=5")
 
