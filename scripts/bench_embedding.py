@@ -111,7 +111,8 @@ def knn_top1(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor)
     """Top-1 of the weighted vote of the nearest neighbours by cosine."""
     bank, queries = F.normalize(bank), F.normalize(queries)
     correct = 0
-    for part, truth in zip(queries.split(1000), labels.split(1000), strict=True):
+    for rows in torch.arange(len(queries)).chunk(max(1, len(queries) // 1000)):
+        part, truth = queries[rows], labels[rows]
         similarity, index = (part @ bank.T).topk(NEIGHBOURS)
         votes = torch.zeros(len(part), int(bank_labels.max()) + 1)
         votes.scatter_add_(1, bank_labels[index], (similarity / TEMPERATURE).exp())

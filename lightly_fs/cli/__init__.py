@@ -64,6 +64,10 @@ def cli(ctx: click.Context, verbose: bool, debug: bool) -> None:
     ctx.ensure_object(dict)["debug"] = debug
 
 
+class _Terminated(SystemExit):
+    """SIGTERM: unwinds like Ctrl-C, so that nothing stays mounted."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -82,8 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort, SystemExit) as error:  # Ctrl-C, or `_terminate`
-        code = error.code if isinstance(error, SystemExit) else 130
+    except (KeyboardInterrupt, click.Abort, _Terminated) as error:
+        code = error.code if isinstance(error, _Terminated) else 130
         print_interrupted(error.__cause__ or error, code, as_json=as_json)
         sys.exit(code)
     except BrokenPipeError:
@@ -92,11 +96,12 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        unexpected = f"{type(error).__name__}: {error}"
-        print_error(LightlyFSError(unexpected, hint="--debug shows where"), as_json=as_json)
+        unexpected = LightlyFSError(f"{type(error).__name__}: {error}", hint="--debug shows where")
+        # An operating system's error may be that of stdout itself.
+        print_error(unexpected, as_json=as_json and not isinstance(error, OSError))
         sys.exit(LightlyFSError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> Any:  # noqa: ANN401
-    sys.exit(143)
+    raise _Terminated(143)

@@ -25,7 +25,7 @@ class StageLines(AbstractContextManager["StageLines"]):
 
     def __init__(self, *, quiet: bool = False, plain: bool | None = None) -> None:
         self._quiet = quiet
-        self._plain = not sys.stderr.isatty() if plain is None else plain
+        self._plain = not (sys.stderr and sys.stderr.isatty()) if plain is None else plain
         self._live: RichProgress | None = None
         self._tasks: dict[Stage, TaskID] = {}
         self._stage: Stage | None = None

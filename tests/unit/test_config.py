@@ -130,3 +130,59 @@ def test_a_broken_file_is_named(tmp_path, content, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load_config([], file=tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("text", ["/data/a #1", "a: b", "[x]", "007", "2026-11-20", "true", "*a"])
+def test_a_path_or_name_stands_as_it_was_written(text, tmp_path):
+    assert load_config([f"input_dir={text}"]).input_dir == text
+    assert load_config([f"input_dir='{text}'"]).input_dir == text
+
+
+@pytest.mark.parametrize("text", ["007", "2026-11-20", "10:30:00", "true", "1.0"])
+def test_a_name_in_a_file_needs_no_quotes(text, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(f"run_directory: {text}\ns3:\n  aws_profile: {text}\n  region: null\n")
+    config = load_config(file=file)
+    assert (text, text, None) == (config.run_directory, config.s3.aws_profile, config.s3.region)
+
+
+@pytest.mark.parametrize("text", ["!!int x", "!!float x", "!!timestamp x", "[" * 3000, "&a [*a]"])
+def test_a_value_that_yaml_chokes_on_names_its_key(text):
+    with pytest.raises(ConfigError, match="`batch_size"):
+        load_config([f"batch_size={text}"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "method: random\nmethod: coreset\n",
+        "stopping_condition: {n_samples: 3}\nstopping_condition.n_samples: 4\n",
+        "s3: &a\n  url: *a\n",
+        "a: " + "[" * 3000,
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused_by_name(tmp_path, content):
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=r"run\.yaml"):
+        load_config(file=file)
+
+
+@pytest.mark.parametrize(
+    ("word", "problem"),
+    [
+        ("batch_size=true", "a number is expected"),
+        ("stopping_condition.min_distance=true", "a number is expected"),
+        ("output_image_size=true", "a number is expected"),
+        ("output_image_size=65535", "at most 16383"),
+        ("input_dir=", "a directory is expected"),
+        ("output_dir=", "a directory is expected"),
+        ("run_directory=" + "x" * 256, "longer than 255 bytes"),
+        ("run_directory=a\tb", "printable"),
+        ("s3.url=localhost", "https://host"),
+        ("sanity_check=maybe", "no key of a run"),
+    ],
+)
+def test_a_value_that_can_mean_nothing_is_refused(word, problem):
+    with pytest.raises(ConfigError, match=problem):
+        load_config([word])

@@ -244,3 +244,10 @@ def test_input_and_output_may_be_the_same_directory(images, tmp_path):
 
     assert (3, 3) == (first.counts.inventory, second.counts.inventory)
     assert again.was_complete
+
+
+def test_failures_of_an_interrupted_run_count_when_it_is_resumed(images, tmp_path):
+    run_on(images, tmp_path, "run_directory=r", until=Stage.EMBED)
+
+    with pytest.raises(TooManyFailuresError, match="max_failures=2"):
+        run_on(images, tmp_path, "run_directory=r", "max_failures=2")

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lightly_fs.artifacts import RunDir, dump_images, dump_names
+from lightly_fs.config import RunConfig
 from lightly_fs.decoding.export import exporter, suffix_of, target_size
 from lightly_fs.types import Failure, Outcome
 from tests.images import jpeg, scene
@@ -72,3 +73,15 @@ def test_originals_are_copied_byte_by_byte(tmp_path, output, config, inventory):
     assert failed == [gone]
     assert output.names("run/data/sampled") == ["d/0.jpg", "e/x\ny.webp"]
     assert output.read("run/data/sampled/d/0.jpg") == data
+
+
+@pytest.mark.parametrize(("form", "longest"), [("webp", 16_383), ("jpg", 65_500)])
+def test_a_copy_is_never_larger_than_its_format_or_the_limit_allows(form, longest):
+    strip = io.BytesIO()
+    Image.new("RGB", (66_000, 1)).save(strip, "PNG")
+    config = RunConfig(output_image_format=form)
+    assert Image.open(io.BytesIO(exporter(config)(strip.getvalue()))).width == longest
+
+    config = RunConfig(output_image_format=form, output_image_size=16_383, max_image_pixels=100_000)
+    width, height = Image.open(io.BytesIO(exporter(config)(jpeg(scene(1))))).size
+    assert 95_000 < width * height <= 100_000

@@ -341,3 +341,29 @@ def test_an_unnamed_run_directory_is_a_date_and_a_time(config):
     assert np.datetime64(name.replace("/", "T"), "s") <= np.datetime64("now")
     assert len(name) == len("2026-11-21/14:03:22")
     assert run_folder(config) == "run"
+
+
+@pytest.mark.parametrize("name", ["run.json", "model.json"])
+@pytest.mark.parametrize("content", ["{", "[1]", "null", '{"a": 1}'])
+def test_a_damaged_record_is_refused(tmp_path, output, config, inventory, name, content):
+    run_dir = RunDir.open(output, config, tmp_path)
+    run_dir.freeze(inventory)
+    run_dir.set_model(MODEL)
+    run_dir.write_part(0, embed(inventory.shard(0, 4)))
+    (output.root / "run/config" / name).write_text(content)
+
+    with pytest.raises(ArtifactError, match=rf"damaged|another version|{name}"):
+        RunDir.open(output, config, tmp_path / "other").model()
+
+
+@pytest.mark.parametrize("content", [None, b"junk"])
+def test_a_damaged_inventory_is_whole_again_when_the_run_ends(
+    tmp_path, output, config, inventory, content
+):
+    RunDir.open(output, config, tmp_path).freeze(inventory)
+    file = output.root / "run/config/inventory.parquet"
+    file.unlink() if content is None else file.write_bytes(content)
+
+    finish(output, config, tmp_path / "other", inventory)
+
+    assert Inventory.read(file).digest == inventory.digest

@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -196,3 +199,57 @@ def test_a_terminal_gets_bars_and_ends_with_the_same_lines(images, tmp_path):
     assert process.wait(60) == 0, shown.decode()
     assert b"ETA" in shown
     assert all(f"\n{stage:<8} ".encode() in shown for stage in ("embed", "select", "report"))
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "--bogus"), ("bogus",), ("run", "bogus"), ("run", "a=1")]
+)
+def test_every_mistake_is_one_object_for_a_program(words):
+    done = lightly_fs(*words, "--json")
+    assert (done.returncode, json.loads(done.stdout)["exit_code"]) == (2, 2)
+
+
+def test_an_empty_flag_is_a_mistake_and_no_default():
+    done = lightly_fs("run", "--n-samples", "")
+    assert done.returncode == 2
+    assert "stopping_condition.n_samples" in done.stderr
+
+
+def test_what_nobody_expected_ends_without_a_traceback():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lightly_fs", "run", "--help-keys"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: OSError: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_in_the_model_leaves_the_run_directory_free(images, tmp_path):
+    where = (f"input_dir={images}", f"output_dir={tmp_path}", "run_directory=r", "--n-samples=1")
+    wrong = lightly_fs("select", *where, *QUICK, "device=cuda:99")
+    right = lightly_fs("select", *where, *QUICK)
+    assert (wrong.returncode, right.returncode) == (8, 0)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_says_which_run_directory_resumes(images, tmp_path, number, code):
+    words = (f"input_dir={images}", f"output_dir={tmp_path}", "shard_size=1", *QUICK)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lightly_fs", "run", *words],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        text=True,
+    )
+    while not list(tmp_path.glob("*/*/parts/embed*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    folder = next(tmp_path.glob("2*/*"))
+    assert process.returncode == code
+    assert f"run_directory={folder.relative_to(tmp_path)} resumes this run" in said
+    assert not list(tmp_path.glob("lightly-fs-*"))

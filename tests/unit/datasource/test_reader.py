@@ -86,3 +86,18 @@ def test_an_estimate_counts_requests_and_bytes():
     assert (estimate.list_requests, estimate.reader) == (1, "object")
     assert estimate.put_requests >= 3
     assert estimate.seconds == pytest.approx(300 / estimate.samples_per_second)
+
+
+def test_a_cache_that_cannot_be_kept_names_its_directory(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    config = RunConfig(cache_size=1, cache_dir=str(tmp_path / "file"))
+    with pytest.raises(DatasourceError, match="object cache cannot be kept"):
+        open_reader(Source("", HERE, BUCKET, mounted=True), config, {})
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "x" * 300])
+def test_what_is_no_directory_is_refused(tmp_path: Path, name: str):
+    (tmp_path / "file").write_bytes(b"")
+    config = RunConfig(input_dir=str(tmp_path / name))
+    with pytest.raises(DatasourceError, match="is no directory: "), open_source(config, {}):
+        pass

@@ -73,3 +73,9 @@ def test_what_names_nothing_is_said(caplog):
 def test_nothing_at_all_is_an_error():
     with pytest.raises(DatasourceError, match=r"none of the 2 entries .* `missing.jpg`"):
         kept("missing.jpg", "nowhere/")
+
+
+@pytest.mark.parametrize("pattern", ["!", "\\"])
+def test_half_a_pattern_is_an_error(pattern: str):
+    with pytest.raises(DatasourceError, match="holds no pattern"):
+        kept(pattern)
