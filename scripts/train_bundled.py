@@ -14,9 +14,9 @@ exponential moving average whose batch norm statistics are measured again, at th
 prepared exactly as at inference.
 
 Progress, and with it learning rate and image size, follows the clock (`--minutes`) or the number
-of epochs (`--epochs`), whichever is ahead, so a run always ends annealed. The seed fixes the
-initial weights, the order of the images and their augmentation, but threads and bfloat16 round
-differently each time: runs are alike, not identical. Reads only tiny-imagenet-train-*.tar.
+of epochs (`--epochs`), whichever is ahead, so a run always ends annealed. With `--epochs`
+alone, two short runs gave the same tensors bit for bit (same machine, same number of threads); by
+the clock a run depends on the machine's speed. Reads only tiny-imagenet-train-*.tar.
 """
 
 from __future__ import annotations
