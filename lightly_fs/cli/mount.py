@@ -123,6 +123,7 @@ def mounts(as_json: bool) -> None:
         click.echo("no s3fs mounts", err=True)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
@@ -132,5 +133,6 @@ def mounts(as_json: bool) -> None:
         health = f"[green]{one.health}[/]" if one.health == "ok" else f"[red]{one.health}[/]"
         cache = "-" if one.cache_bytes is None else f"{one.cache_bytes / 1e6:,.1f} MB"
         stripes = f"{one.stripes_ok} of {one.stripes}" if one.stripes else "-"
-        table.add_row(one.uri or "unknown", str(one.directory), health, cache, stripes)
+        place = (escape(one.uri or "unknown"), escape(str(one.directory)))
+        table.add_row(*place, health, cache, stripes)
     Console().print(table)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from lightly_fs.datasource.bucket import Bucket, Credentials
-from lightly_fs.errors import ConfigError
+from lightly_fs.errors import ConfigError, MountError
 
 _AWS_HOST = re.compile(r"(?:s3[.-](?P<region>[a-z0-9-]+)|s3)\.amazonaws\.com(?:\.cn)?")
 
@@ -46,7 +46,16 @@ def place(
 
     Endpoints that are not AWS are addressed by path (`url/bucket/key`), and so are AWS buckets with
     a dot, because the certificate for `*.s3.amazonaws.com` does not cover them.
+
+    Raises:
+        MountError: The endpoint is no http(s) address (`reason="endpoint"`).
     """
+    if url and not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
+        raise MountError(
+            f"the endpoint `{url}` is no http:// or https:// address",
+            reason="endpoint",
+            hint="e.g. url=https://s3.eu-central-1.amazonaws.com; also see AWS_ENDPOINT_URL",
+        )
     aws = is_aws(url)
     if aws and not region and url and (match := _AWS_HOST.fullmatch(urlsplit(url).hostname or "")):
         region = match["region"]

@@ -348,7 +348,8 @@ def _prove(directory: Path, found: Found, deadline: float) -> None:
         raise MountError(
             f"the mount at `{directory}` does not show what `{found.bucket.uri}` holds",
             reason="s3fs",
-            hint="look at the system's log for messages of s3fs",
+            hint="s3fs cannot show keys with control characters (read_through=object reads them); "
+            "else look at the system's log for messages of s3fs",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightly_fs.datasource.endpoint import aws_url, endpoint_of, is_aws, parse_uri, place, region_of
-from lightly_fs.errors import ConfigError
+from lightly_fs.errors import ConfigError, MountError
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,11 @@ def test_the_environment_is_read_like_aws_tools_do():
     assert region_of(environ) == "eu-west-1"
     assert region_of({"AWS_REGION": "eu-west-2", **environ}) == "eu-west-2"
     assert endpoint_of({}) is None
+
+
+@pytest.mark.parametrize("url", ["abc", "ftp://host", "http://", "localhost:9000"])
+def test_an_endpoint_that_is_no_web_address_is_named(url):
+    with pytest.raises(MountError, match=f"`{url}` is no http") as caught:
+        place("b", "", url=url, region=None, credentials=None)
+
+    assert caught.value.reason == "endpoint"
