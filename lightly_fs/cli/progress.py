@@ -104,7 +104,7 @@ class StageLines(AbstractContextManager["StageLines"]):
 
 def _counted(done: int, total: int | None) -> str:
     if total is None or done == total:
-        return f"{done:,} images" if done else ""
+        return f"{done:,} image{'s' * (done != 1)}" if done else ""
     return f"{done:,} of {total:,}"
 
 

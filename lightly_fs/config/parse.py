@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from lightly_fs.config import legacy
 from lightly_fs.config.run import RunConfig
@@ -105,17 +106,26 @@ def describe_keys() -> Iterator[tuple[str, str, str]]:
         yield key, str(defaults[key]), _describe(key) or ""
 
 
-def _annotation(key: str) -> Any:  # noqa: ANN401 - a type or a typing form
+def _field(key: str) -> FieldInfo | None:
     model: type[BaseModel] = RunConfig
     for part in key.split("."):
         info = model.model_fields.get(part)
         if info is None:
             return None
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            model = info.annotation
-        else:
-            return info.annotation
+        if not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
+            return info
+        model = info.annotation
     return None
+
+
+def _annotation(key: str) -> Any:  # noqa: ANN401 - a type or a typing form
+    info = _field(key)
+    return info.annotation if info else None
+
+
+def _describe(key: str) -> str | None:
+    info = _field(key)
+    return info.description if info else None
 
 
 def _model_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -212,16 +222,3 @@ def _config_error(error: ValidationError, flat: Mapping[str, Any]) -> ConfigErro
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     return ConfigError(f"`{key}={flat.get(key)}`: {message}", hint=_describe(key))
-
-
-def _describe(key: str) -> str | None:
-    model: type[BaseModel] = RunConfig
-    for part in key.split("."):
-        info = model.model_fields.get(part)
-        if info is None:
-            return None
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            model = info.annotation
-        else:
-            return info.description
-    return None
