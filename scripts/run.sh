@@ -25,7 +25,9 @@ child=
 cleanup() {
     status=$?
     trap - EXIT INT TERM HUP
-    [ -z "$child" ] || kill -0 "$child" 2>/dev/null && { kill -TERM "$child" 2>/dev/null; wait "$child" || :; }
+    if [ -n "$child" ] && kill -TERM "$child" 2>/dev/null; then
+        wait "$child" || :
+    fi
     for directory in "$work/output" "$input"; do
         [ ! -d "$directory" ] || "$LIGHTLY_FS" unmount "$directory" >/dev/null 2>&1 || :
     done

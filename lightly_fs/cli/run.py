@@ -37,12 +37,12 @@ def run(
     quiet: bool,
     help_keys: bool,
 ) -> int:
-    r"""Select the images worth labelling and write lists, embeddings and a report.
+    """Select the images worth labelling and write lists, embeddings and a report.
 
     Takes the container's KEY=VALUE words, e.g.
 
     \b
-        lightly-fs run input_dir=/s3-mount output_dir=/s3-out \
+        lightly-fs run input_dir=/s3-mount output_dir=/s3-out \\
             stopping_condition.n_samples=0.1
 
     The same command with the same run_directory resumes an interrupted run.

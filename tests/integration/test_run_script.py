@@ -1,0 +1,30 @@
+"""`scripts/run.sh` mounts, runs and always unmounts; its exit code is the run's."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.mounted_bucket import QUICK, upload
+
+pytestmark = [pytest.mark.fuse, pytest.mark.s3]
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run.sh"
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("metod=random",), 2)])
+def test_everything_is_unmounted_and_the_code_is_the_runs(s3, images, tmp_path, words, code):
+    source, target = s3.new_bucket(), s3.new_bucket()
+    upload(s3, source, images)
+    environ = {**os.environ, **s3.environ(), "URL": s3.url, "TMPDIR": str(tmp_path)}
+
+    done = subprocess.run(
+        ["sh", SCRIPT, source, f"s3://{target}", "run_directory=r", "--n-samples=3", *QUICK, *words],
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == code, done.stderr
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert not list(tmp_path.iterdir())
