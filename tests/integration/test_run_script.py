@@ -19,7 +19,16 @@ def test_everything_is_unmounted_and_the_code_is_the_runs(s3, images, tmp_path, 
     environ = {**os.environ, **s3.environ(), "URL": s3.url, "TMPDIR": str(tmp_path)}
 
     done = subprocess.run(
-        ["sh", SCRIPT, source, f"s3://{target}", "run_directory=r", "--n-samples=3", *QUICK, *words],
+        [
+            "sh",
+            SCRIPT,
+            source,
+            f"s3://{target}",
+            "run_directory=r",
+            "--n-samples=3",
+            *QUICK,
+            *words,
+        ],
         env=environ,
         capture_output=True,
         text=True,
