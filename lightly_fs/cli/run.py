@@ -46,7 +46,7 @@ def run(
             stopping_condition.n_samples=0.1
 
     The same command with the same run_directory resumes an interrupted run.
-    """
+    """  # noqa: D301 - click takes the control character, not the two letters
     if help_keys:
         return _print_keys()
     if _asks_for_sanity_check(words):
