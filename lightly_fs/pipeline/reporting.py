@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lightly_fs.artifacts import Results, dump_images, write_results
+from lightly_fs.datasource.source import Source
 from lightly_fs.decoding.export import exporter, suffix_of
 from lightly_fs.decoding.images import CorruptImage, thumbnail
 from lightly_fs.errors import ArtifactError, DatasourceError
@@ -62,12 +63,13 @@ def _report_input(
 ) -> ReportInput:
     table, rows = results.table, results.candidates
     properties = {name: values[rows] for name, values in table.properties.items()}
+    input_uri, mounted_at = input_of(this.source)
     return ReportInput(
         facts=RunFacts(
             run_id=this.run_dir.run_id,
             started=this.started,
             finished=time.time(),
-            input_uri=this.source.uri,
+            input_uri=input_uri,
             timings=dict(this.timings),
             bytes_read=this.reader.statistics().bytes_read,
             read_through=this.reader.kind,
@@ -83,7 +85,20 @@ def _report_input(
         failures=table.failures,
         duplicates=results.duplicates,
         image=_thumbnails(this),
+        mounted_at=mounted_at,
     )
+
+
+def input_of(source: Source) -> tuple[str, str]:
+    """Return how a report names the input, and the mount that shows it ("" for none).
+
+    A bucket means the same everywhere, its mount only on this machine. A mount that was made for
+    the run is gone when the report is read, and is not told.
+    """
+    if source.bucket is None:
+        return source.uri, ""
+    kept = source.root is not None and not source.owned
+    return source.bucket.uri, str(source.root) if kept else ""
 
 
 def _thumbnails(this: RunContext) -> Callable[[str, int], NDArray[np.uint8] | None]:
@@ -101,7 +116,7 @@ def _thumbnails(this: RunContext) -> Callable[[str, int], NDArray[np.uint8] | No
 
 def _dump(this: RunContext, results: Results) -> None:
     filenames = results.names(results.selected)
-    this.progress(Stage.REPORT, 0, None, f"copying {len(filenames):,} selected images")
+    this.progress(Stage.REPORT, 0, None, f"copying the selection ({len(filenames):,})")
     config = this.config
     failures = dump_images(
         this.run_dir,
@@ -113,7 +128,7 @@ def _dump(this: RunContext, results: Results) -> None:
     if failures:
         first = failures[0]
         raise DatasourceError(
-            f"{len(failures)} of {len(filenames)} selected images could not be copied, the first "
+            f"{len(failures)} of the selection of {len(filenames)} could not be copied, the first "
             f"is `{first.filename}`: {first.reason}",
             hint="run the same command again: it resumes; or leave out dump_dataset",
         )

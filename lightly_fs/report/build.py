@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lightly_fs.config.run import RunConfig
 from lightly_fs.report.examples import Pair, choose_pairs, closest_removed, spread
+from lightly_fs.report.lettering import percent
 from lightly_fs.report.projection import NEIGHBOURS, pacmap, pca
 from lightly_fs.report.savings import Savings, savings
 from lightly_fs.report.statistics import (
@@ -43,6 +44,8 @@ class ReportInput:
         properties: Values by property name, each (N,).
         image: Returns an RGB thumbnail (H, W, 3) uint8 whose longer side is at most the given
             number of pixels, or None when the image cannot be had. Called from several threads.
+        mounted_at: Where the mount that the user made shows the input; "" when there is none, or
+            when `facts.input_uri` is that directory.
     """
 
     facts: RunFacts
@@ -56,6 +59,7 @@ class ReportInput:
     failures: Sequence[Failure]
     duplicates: Sequence[Duplicate]
     image: Callable[[str, int], Pixels | None]
+    mounted_at: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +159,10 @@ def draw_maps(vectors: NDArray[np.float32], sets: Sets) -> list[Map]:
     # One thread: sums in another order would, step by step, become another map.
     with threadpool_limits(1, "blas"):
         points, share = pca(vectors[rows], 2, sets.seed)
-        maps = [
-            _map("pca", f"PCA; the two axes hold {share:.0%} of the variance", rows, points, sets)
-        ]
+        name = f"PCA; the two axes hold {percent(share, 1)} of the variance"
+        maps = [_map("pca", name, rows, points, sets)]
         if len(rows) < MIN_PACMAP:
-            name = f"PCA, because {len(rows)} images are too few for a map of neighbourhoods"
+            name = f"PCA; fewer than {MIN_PACMAP} images are too few for a map of neighbourhoods"
             return [*maps, _map("pca", name, rows, points, sets)]
         points = pacmap(vectors[rows], sets.seed)
     near = min(NEIGHBOURS, len(rows) - 1)
@@ -189,9 +192,7 @@ def _map(
 
 
 def _over_sets(values: Numbers, sets: Sets) -> Comparison:
-    return compare(
-        {"input": values, "selected": values[sets.selected], "random": values[sets.random]}
-    )
+    return compare({name: values[rows] for name, rows in sets.rows().items()})
 
 
 def _wanted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,15 +31,22 @@ PROPERTY_LABELS = {
     "width": "Width, pixels",
     "height": "Height, pixels",
     "sizeInBytes": "File size, kB",
+    "meanRed": "Mean, red",
+    "meanGreen": "Mean, green",
+    "meanBlue": "Mean, blue",
+    "stdRed": "Standard deviation, red",
+    "stdGreen": "Standard deviation, green",
+    "stdBlue": "Standard deviation, blue",
     "sharpness": "Sharpness",
     "snr": "Signal to noise",
+    "uniformRowRatio": "Share of uniform rows",
     "luminance": "Luminance, 0 to 100",
     "contrast": "Contrast",
-    "meanRed": "Mean red, 0 to 1",
-    "meanGreen": "Mean green, 0 to 1",
-    "meanBlue": "Mean blue, 0 to 1",
-    "uniformRowRatio": "Share of uniform rows",
 }
+"""What charts call the properties, in the order in which they are drawn, three to a line."""
+
+_ROUND = [1, 2, 2.5, 5, 10]
+"""Steps between ticks that people count in; the default has 1.5, 3 and 8 as well."""
 
 _STYLE: Any = {
     "font.family": "Inter",
@@ -127,19 +134,19 @@ def _distances(report: Report) -> dict[str, Drawing]:
         ("distance_to_nearest_neighbor", statistics.neighbour, "Distance to the nearest neighbour"),
         ("distance_to_selection", statistics.covering, "Distance to the nearest image of the set"),
     ):
-        figure, axes = _figure(HALF, 60)
+        figure, axes = _figure(HALF, 64)
         _compare(axes[0, 0], compared)
         axes[0, 0].set_xlabel(label)
         axes[0, 0].set_ylabel("Share of images")
         if axes[0, 0].get_legend_handles_labels()[0]:
-            axes[0, 0].legend(loc="best")
+            figure.legend(loc="outside upper right", ncols=3)
         made[name] = _rendered(figure)
     pairs = statistics.pairwise
     for name, values, colour, label in (
         ("distance_distr_before", pairs.input, INPUT, "before: all candidates"),
         ("distance_distr_after", pairs.selected, SELECTED, "after: selected images"),
     ):
-        figure, axes = _figure(HALF, 54)
+        figure, axes = _figure(HALF, 57)
         _log_bars(axes[0, 0], pairs.edges, values, colour)
         axes[0, 0].set_xlabel(f"Distance between two images, {label}")
         axes[0, 0].set_ylabel("Pairs")
@@ -169,12 +176,32 @@ def _compare(axes: Axes, compared: Comparison) -> None:
                 made.counts.reshape(-1, group).sum(axis=1) / made.n, edges, label=label, **style
             )
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlim(edges[0], edges[-1])
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=_ROUND))
+    _value_axis(axes, [made for _, made, _ in styles if made is not None and made.n], edges)
     axes.set_ylim(bottom=0)
     if not axes.patches:
         _say_empty(axes)
+
+
+def _value_axis(axes: Axes, drawn: Sequence[Distribution], edges: NDArray[np.float64]) -> None:
+    """Label the axis of values: round ones, and the value itself where there is but one."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    # One single value has edges around it: they may lie below 0 where no value can.
+    positive = all(made.min >= 0 for made in drawn)
+    axes.set_xlim(max(edges[0], 0) if positive else edges[0], edges[-1])
+    values = {value for made in drawn for value in (made.min, made.max)}
+    if len(values) == 1:
+        digits = ".4g" if max(values) < 1_000 else ",.0f"
+        axes.set_xticks([*values])
+        axes.xaxis.set_major_formatter(StrMethodFormatter(f"{{x:{digits}}}"))
+        return
+    wide = edges[-1] >= 10_000
+    axes.xaxis.set_major_locator(MaxNLocator(3 if wide else 5, steps=_ROUND, min_n_ticks=3))
+    if wide:
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    else:
+        axes.ticklabel_format(axis="x", style="plain", useOffset=False)
 
 
 def _log_bars(
@@ -200,13 +227,15 @@ def _say_empty(axes: Axes) -> None:
 def _property_grid(properties: Mapping[str, Comparison]) -> Figure:
     columns = 3
     rows = -(-len(properties) // columns)
-    figure, axes = _figure(FULL, 8 + 34 * rows, rows, columns)
-    for place, (name, compared) in zip(axes.flat, properties.items(), strict=False):
-        _compare(place, compared)
+    figure, axes = _figure(FULL, 8 + 42 * rows, rows, columns)
+    known = [*PROPERTY_LABELS, *sorted(set(properties) - set(PROPERTY_LABELS))]
+    drawn = [name for name in known if name in properties]
+    for place, name in zip(axes.flat, drawn, strict=False):
+        _compare(place, properties[name])
         place.set_title(PROPERTY_LABELS.get(name, name))
         if name == "sizeInBytes":
             place.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}")
-    for place in axes.flat[len(properties) :]:
+    for place in axes.flat[len(drawn) :]:
         place.set_axis_off()
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if handles:
@@ -225,7 +254,7 @@ def _maps(report: Report, drawn: Map) -> dict[str, Drawing]:
 
 
 def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
-    figure, grid = _figure(FULL, 104)
+    figure, grid = _figure(FULL, 108)
     axes: Axes = grid[0, 0]
     chosen = np.isin(drawn.rows, report.sets.selected)
     size = float(np.clip(9_000 / len(drawn.rows), 1.5, 22))
@@ -236,7 +265,7 @@ def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
         if members.any():
             x, y = drawn.points[members].T
             axes.scatter(x, y, s=size * scale, c=colour, linewidths=0, label=label)
-    axes.margins(0.06)
+    axes.margins(0.06, 0.09)  # half a photograph: none reaches over the frame
     if images:
         _place_images(axes, report, drawn)
     axes.set_xticks([])
@@ -255,7 +284,8 @@ def _place_images(axes: Axes, report: Report, drawn: Map) -> None:
         pixels = report.thumbnails.get(report.given.filenames[row])
         if pixels is not None:
             small = _small(pixels, 96)
-            picture = OffsetImage(small, zoom=34 / max(small.shape[:2]))
+            height, width = small.shape[:2]
+            picture = OffsetImage(small, zoom=min(40 / width, 24.5 / height))
             edge = SELECTED if row in report.sets.selected else INPUT
             frame = {"edgecolor": edge, "linewidth": 0.9, "facecolor": "white"}
             axes.add_artist(

@@ -78,6 +78,8 @@ def _summary(report: Report) -> Values:
         "lead": summary.lead(report),
         "run": _text(facts.run_id),
         "input": _text(lettering.without_secrets(facts.input_uri)),
+        "mounted_at": _text(report.given.mounted_at),
+        "finished": summary.when(facts.finished),
         "flow": summary.flow(report),
         "sums": summary.sums(report),
         "cards": summary.cards(report),
@@ -122,13 +124,12 @@ def _chart(drawing: Drawing, caption: str) -> Values:
 
 
 def _gallery(report: Report, photos: _Photos) -> Values:
-    names, total = report.given.filenames, len(report.sets.selected)
+    names = report.given.filenames
     distances = report.given.selection.distances
     shown = report.shown.tolist()
-    words = "All of them" if len(shown) == total else f"The first {len(shown)} of {total:,}"
+    below = ", and below some of them the nearest image that was removed" if report.replaced else ""
     return {
-        "gallery_words": f"{words}, in the order in which they were chosen, with the distance to "
-        "the nearest one chosen before, and below some of them the nearest image that was removed.",
+        "gallery_words": f"{summary.chosen_words(report, len(shown))}{below}.",
         "gallery": [
             {
                 "rank": rank,
@@ -184,6 +185,7 @@ def _left_out(report: Report, photos: _Photos) -> Values:
             for failure in failures[:MAX_FAILURES]
         ],
         "failures_words": f"{listed}{more}.",
+        "nothing_left_out": summary.nothing_left_out(report),
     }
 
 

@@ -48,10 +48,9 @@ def shown(text: str, width: int, letters: Container[int] | None = None) -> str:
     made = tokens(text, letters)
     if sum(map(len, made)) <= width:
         return "".join(made)
-    head, tail = (
-        _fitting(made, (width - 1) // 2),
-        _fitting(made[::-1], width - 1 - (width - 1) // 2),
-    )
+    head = _fitting(made, (width - 1) // 2)
+    # A long escape may leave room before the middle: the end, which tells names apart, gets it.
+    tail = _fitting(made[::-1], width - 1 - sum(map(len, head)))
     return "".join(head) + "…" + "".join(reversed(tail))
 
 
@@ -68,8 +67,15 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(://[^\s?]+)\?\S+", r"\1?…", re.sub(r"(://)[^/@\s]+@", r"\1…@", text))
 
 
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: `1 image`, `12,345 images`; `plural` where an s is wrong."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def duration(seconds: float) -> str:
-    """Return seconds as people say them: `0.8 s`, `41 s`, `2 min 33 s`, `3 h 05 min`."""
+    """Return seconds as people say them: `< 0.1 s`, `0.8 s`, `41 s`, `2 min 33 s`, `3 h 05 min`."""
+    if seconds < 0.05:
+        return "< 0.1 s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

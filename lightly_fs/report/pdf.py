@@ -91,6 +91,7 @@ def _data(report: Report, figures: Mapping[str, Drawing], photo: _Photos) -> Jso
         "lead": summary.lead(report),
         "run": _text(facts.run_id, 60),
         "input": _text(lettering.without_secrets(facts.input_uri), 100),
+        "finished": summary.when(facts.finished),
         "flow": [_line(line) for line in summary.flow(report)],
         "sums": [_line(line) for line in summary.sums(report)],
         "cards": [
@@ -106,7 +107,7 @@ def _data(report: Report, figures: Mapping[str, Drawing], photo: _Photos) -> Jso
         "sets": summary.set_rows(report),
         "notes": list(report.notes),
         "properties": "properties" in figures,
-        **_maps(report, figures),
+        **_maps(report),
         **_examples(report, photo),
         **_left_out(report, photo),
         **_run(report),
@@ -124,17 +125,15 @@ def _line(line: summary.Line) -> Json:
     }
 
 
-def _maps(report: Report, figures: Mapping[str, Drawing]) -> Json:
+def _maps(report: Report) -> Json:
     names = {"pca": "scatter_pca", "pacmap": "scatter_pacmap"}
     n_selected = len(report.sets.selected)
     words = "Blue ones were selected; some of these are shown as photographs, each at its place."
+    # For a handful of images the second map is the first; its words tell why.
+    methods = {f"{names[drawn.key]}.png": f"{drawn.method}." for drawn in report.maps}
     return {
         "map_words": words if n_selected else "None was selected.",
-        "maps": [
-            {"file": f"{names[drawn.key]}.png", "method": f"{drawn.method}."}
-            for drawn in report.maps
-            if names[drawn.key] in figures
-        ][:2],
+        "maps": [{"file": file, "method": method} for file, method in methods.items()],
     }
 
 
@@ -142,20 +141,17 @@ def _examples(report: Report, photo: _Photos) -> Json:
     names = report.given.filenames
     distances = report.given.selection.distances
     rows = report.shown[:MAX_SELECTED].tolist()
-    total = len(report.sets.selected)
-    words = "All of them" if len(rows) == total else f"The first {len(rows)} of {total:,}"
     return {
-        "selected_words": f"{words}, in the order in which they were chosen, with the distance to "
-        "the nearest one chosen before.",
+        "selected_words": f"{summary.chosen_words(report, len(rows))}.",
         "selected": [
             {
                 "file": photo(names[row]),
-                "name": _text(names[row], 27),
+                "name": _text(names[row], 25),
                 "note": _pick(rank, float(distances[rank])),
             }
             for rank, row in enumerate(rows)
         ],
-        "pairs_empty": "No image was removed." if total else "Nothing was selected.",
+        "pairs_empty": "No image was removed." if rows else "Nothing was selected.",
         "pairs": [_pair(report, pair, photo) for pair in report.pairs],
     }
 
@@ -169,8 +165,8 @@ def _pair(report: Report, pair: Pair, photo: _Photos) -> Json:
     return {
         "left": photo(left),
         "right": photo(right),
-        "left_name": _text(left, 44),
-        "right_name": _text(right, 44),
+        "left_name": _text(left, 42),
+        "right_name": _text(right, 42),
         "note": f"Distance {pair.distance:.3f}",
     }
 
@@ -184,8 +180,8 @@ def _left_out(report: Report, photo: _Photos) -> Json:
             {
                 "left": photo(each.original),
                 "right": photo(each.filename),
-                "left_name": _text(each.original, 44),
-                "right_name": _text(each.filename, 44),
+                "left_name": _text(each.original, 42),
+                "right_name": _text(each.filename, 42),
                 "note": _text(summary.same(each), 40),
             }
             for each in report.duplicates
@@ -197,7 +193,10 @@ def _left_out(report: Report, photo: _Photos) -> Json:
             (_text(failure.filename, 62), failure.outcome.value, _text(failure.reason, 56))
             for failure in failures[:MAX_FAILURES]
         ],
-        "failures_words": f"{more:,} more are in the lists." if more > 0 else "",
+        "failures_words": f"{more:,} more {'is' if more == 1 else 'are'} in the lists."
+        if more > 0
+        else "",
+        "nothing_left_out": summary.nothing_left_out(report),
     }
 
 

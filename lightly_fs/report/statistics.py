@@ -74,6 +74,11 @@ class Sets:
     random: NDArray[np.int64]
     seed: int
 
+    def rows(self) -> dict[str, NDArray[np.int64]]:
+        """Return the rows of each set by the name that `compare` knows it by."""
+        everything = np.arange(self.n, dtype=np.int64)
+        return {"input": everything, "selected": self.selected, "random": self.random}
+
 
 @dataclass(frozen=True, eq=False)
 class Cover:
@@ -272,10 +277,9 @@ def embedding_statistics(
 
 def _pairwise(vectors: NDArray[np.float32], sets: Sets, memory_gb: float) -> Comparison:
     limit = max(2, min(MAX_PAIRWISE, math.isqrt(int(memory_gb * 1e9 / 8))))
-    members = {"input": np.arange(sets.n), "selected": sets.selected, "random": sets.random}
     distances = {
         name: pairwise_distances(vectors[rows[sample_rows(len(rows), limit, sets.seed, stream=4)]])
-        for name, rows in members.items()
+        for name, rows in sets.rows().items()
     }
     return compare(distances, _fewer(min(limit, sets.n), sets.n))
 

@@ -12,6 +12,7 @@ from lightly_fs import __version__
 from lightly_fs.config.run import RunConfig
 from lightly_fs.report.build import Report
 from lightly_fs.report.lettering import (
+    counted,
     dollars,
     duration,
     kilograms,
@@ -53,9 +54,8 @@ class Card:
 
 def headline(report: Report) -> str:
     counts = report.given.counts
-    if not counts.selected:
-        return f"None of {counts.inventory:,} images selected"
-    return f"{counts.selected:,} of {counts.inventory:,} images selected"
+    chosen = f"{counts.selected:,}" if counts.selected else "None"
+    return f"{chosen} of {counted(counts.inventory, 'image')} selected"
 
 
 def lead(report: Report) -> str:
@@ -65,17 +65,39 @@ def lead(report: Report) -> str:
     stopped = {
         "n_samples": "the number of samples that was asked for was reached",
         "min_distance": "every other image is closer than the minimum distance to a selected one",
-        "all": "all usable images were selected",
+        "all": "every usable image was selected",
     }.get(report.given.selection.stopped_by, report.given.selection.stopped_by)
-    text = f"{usable:,} images were usable and different from one another. "
+    if usable == 1:
+        text = "1 image was usable. "
+    else:
+        text = f"{usable:,} images were usable and different from one another. "
     if not counts.selected:
-        return text + "None of them was selected."
-    text += (
-        f"The {method.value} method chose {percent(counts.selected, usable)} of them; {stopped}."
-    )
+        return text + ("It was not selected." if usable == 1 else "None of them was selected.")
+    chosen = "it" if usable == 1 else f"{percent(counts.selected, usable)} of them"
+    text += f"The {method.value} method chose {chosen}; {stopped}."
     lost = counts.inventory - counts.embedded
-    return text + (
-        f" {lost:,} could not be used and are listed with their reasons." if lost else ""
+    are = "is listed with its reason" if lost == 1 else "are listed with their reasons"
+    return text + (f" {lost:,} could not be used and {are}." if lost else "")
+
+
+def nothing_left_out(report: Report) -> str:
+    """Return a sentence instead of a section when no image was lost, or none was a duplicate."""
+    counts = report.given.counts
+    words = []
+    if counts.inventory == counts.embedded:
+        words.append("Every image of the inventory was read and decoded.")
+    if not counts.duplicate:
+        words.append("No two images show exactly the same.")
+    return " ".join(words)
+
+
+def chosen_words(report: Report, n_shown: int) -> str:
+    """Return which of the selected images are shown, and what the number below each is."""
+    total = len(report.sets.selected)
+    which = "All of them" if n_shown == total else f"The first {n_shown} of {total:,}"
+    return (
+        f"{which}, in the order in which they were chosen, with the distance to the nearest one "
+        "chosen before"
     )
 
 
@@ -130,7 +152,7 @@ def cards(report: Report) -> list[Card]:
     chosen, drawn = report.statistics.covering.selected, report.statistics.covering.random
     saved = report.savings["objectDetection"]
     embed = facts.timings.get(Stage.EMBED)
-    rate = f"at {_rate(embed.samples, embed.seconds)}" if embed else ""
+    rate = f"embedding {_rate(embed.samples, embed.seconds)}" if embed else ""
     return [
         Card(
             "To label", f"{counts.selected:,}", f"{percent(counts.selected, usable)} of all usable"
@@ -138,7 +160,9 @@ def cards(report: Report) -> list[Card]:
         Card(
             "Worst covered image",
             f"{chosen.max:.2f}" if chosen.n else "—",
-            f"from a selected one; random: {drawn.max:.2f}" if chosen.n else "nothing was selected",
+            f"from the nearest selected one; a random choice: {drawn.max:.2f}"
+            if chosen.n
+            else "nothing was selected",
         ),
         Card("Run", duration(facts.finished - facts.started), rate),
         Card(
@@ -150,7 +174,10 @@ def cards(report: Report) -> list[Card]:
 
 
 def _rate(samples: int, seconds: float) -> str:
-    return f"{samples / seconds:,.0f} images/s" if samples and seconds > 0 else "—"
+    if not samples or seconds <= 0:
+        return "—"
+    rate = samples / seconds
+    return f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"
 
 
 def stages(report: Report) -> list[tuple[str, str, str, str]]:
@@ -194,15 +221,19 @@ def reading(report: Report) -> str:
     if facts.bytes_read:
         parts.append(f"{size(facts.bytes_read)} read")
     if facts.read_through:
-        parts.append({"object": "directly from the object store", "mount": "through the mount"}.get(
-            facts.read_through, f"through {facts.read_through}"
-        ))  # fmt: skip
+        ways = {
+            "object": "directly from the object store",
+            "mount": "through the mount",
+            "directory": "from the directory",
+        }
+        parts.append(ways.get(facts.read_through, f"through {facts.read_through}"))
     text = " ".join(parts)
     embed = facts.timings.get(Stage.EMBED)
     if embed and embed.samples < report.given.counts.embedded:
         text += "; the run was resumed, times are those of its last part" if text else ""
     if facts.other_files:
-        text += f"; {facts.other_files:,} other files were no images" if text else ""
+        were = "was no image" if facts.other_files == 1 else "were no images"
+        text += f"; {counted(facts.other_files, 'other file')} {were}" if text else ""
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
@@ -305,7 +336,7 @@ def model_rows(report: Report) -> list[tuple[str, str]]:
     return [
         ("Model", without_secrets(model.name)),
         ("Weights, SHA-256", model.weights_sha256 or "—"),
-        ("Input", f"{model.input_size} by {model.input_size} pixels"),
+        ("Input size", f"{model.input_size} by {model.input_size} pixels"),
         ("Embedding", f"{model.dimensions:,} numbers"),
         ("Preprocessing", model.preprocessing or "—"),
         ("Runtime, precision", f"{model.runtime}, {model.precision}"),
@@ -329,10 +360,11 @@ def when(seconds: float) -> str:
 
 
 def run_rows(report: Report) -> list[tuple[str, str]]:
-    facts = report.given.facts
+    facts, mounted_at = report.given.facts, report.given.mounted_at
     return [
         ("Run", facts.run_id),
         ("Input", without_secrets(facts.input_uri)),
+        *([("Mounted at", mounted_at)] if mounted_at else []),
         ("Started", when(facts.started)),
         ("Finished", when(facts.finished)),
         ("Program", f"lightly-fs {__version__}"),
@@ -348,8 +380,8 @@ def same(duplicate: Duplicate) -> str:
 def duplicates_words(report: Report) -> str:
     total, shown = report.given.counts.duplicate, len(report.duplicates)
     some = f" The first {shown} of them:" if shown < total else ""
-    one = "1 image shows" if total == 1 else f"{total:,} images show"
+    show = f"{counted(total, 'image')} {'shows' if total == 1 else 'show'}"
     return (
-        f"{one} exactly what an earlier one shows, which stands for it; "
+        f"{show} exactly what an earlier one shows, which stands for it; "
         f"all are listed in filenames/duplicate_filenames.txt.{some}"
     )

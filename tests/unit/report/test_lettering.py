@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightly_fs.report.lettering import (
+    counted,
     duration,
     mono_letters,
     percent,
@@ -33,12 +34,22 @@ def test_long_names_keep_both_ends_and_whole_escapes():
     assert made.endswith("_end.jpg")
     assert len(made) == 30
     assert shown("漢" * 9, 20, mono_letters()) == r"\u{6f22}…\u{6f22}"
+    assert shown("copies/" + "😀" * 9 + ".jpg", 25, mono_letters()) == r"copies/…\u{1f600}.jpg"
+
+
+@pytest.mark.parametrize(
+    ("n", "nouns", "text"),
+    [(1, ("image",), "1 image"), (0, ("image",), "0 images"), (1234, ("image",), "1,234 images"),
+     (2, ("copy", "copies"), "2 copies")],
+)  # fmt: skip
+def test_one_is_not_many(n, nouns, text):
+    assert counted(n, *nouns) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.04, "0.0 s"), (9.96, "10.0 s"), (41.2, "41 s"), (59.7, "1 min 00 s"), (153, "2 min 33 s"),
-     (3599.8, "1 h 00 min"), (11_100, "3 h 05 min")],
+    [(0, "< 0.1 s"), (0.05, "0.1 s"), (9.96, "10.0 s"), (41.2, "41 s"), (59.7, "1 min 00 s"),
+     (153, "2 min 33 s"), (3599.8, "1 h 00 min"), (11_100, "3 h 05 min")],
 )  # fmt: skip
 def test_durations(seconds, text):
     assert duration(seconds) == text

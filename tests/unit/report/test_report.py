@@ -4,13 +4,15 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lightly_fs.properties import PROPERTIES
 from lightly_fs.report import build_report, write_report
-from lightly_fs.report.figures import draw
+from lightly_fs.report.figures import PROPERTY_LABELS, draw
 from lightly_fs.report.html import render_html
 from lightly_fs.report.pdf import render_pdf
 from lightly_fs.report.summary import configuration, sums
@@ -84,6 +86,80 @@ def test_the_document_tells_the_sums_and_what_is_missing(ordinary, figures):
     assert "Same pixels, other bytes" in text
     assert "7 other files were no images" in text
     assert "Google Cloud" in text
+
+
+def test_sections_without_images_are_sentences_on_the_first_page():
+    whole, copied = (
+        build_report(a_run(duplicates=duplicates))
+        for duplicates in ([], [Duplicate("copy.jpg", "folder_0/image_0000.jpg", "content")])
+    )
+    first, *others = text_of(render_pdf(whole, draw(whole))).split("\f")
+    assert "Every image of the inventory was read and decoded. No two images show" in first
+    assert "left out" not in "".join(others)
+    assert 'id="left-out"' not in render_html(whole, draw(whole))
+
+    text = text_of(render_pdf(copied, draw(copied)))
+    assert "Every image of the inventory was read and decoded." in text
+    assert "No two images" not in text
+    assert "Exact duplicates" in text
+    assert "Corrupt and failed" not in text
+    page = render_html(copied, draw(copied))
+    assert "Exact duplicates" in page
+    assert "Corrupt and failed" not in page
+
+
+def test_single_images_are_spoken_of_as_one():
+    report = build_report(
+        a_run(1, 1, failures=FAILURES[:1], duplicates=[Duplicate("b.jpg", "a.jpg", "content")],
+              other_files=1)
+    )  # fmt: skip
+    text = text_of(render_pdf(report, draw(report)))
+    assert "1 image was usable." in text
+    assert "1 could not be used and is listed with its reason" in " ".join(text.split())
+    assert "1 other file was no image" in text
+    assert not re.search(r"\b(?<!,)1 (images|other files|were|are)\b", text)
+
+
+def test_the_bucket_names_the_input_and_the_mount_comes_second():
+    given = replace(a_run(), mounted_at="/mnt/fleet")
+    report = build_report(given)
+    first, *_, last, _ = text_of(render_pdf(report, draw(report))).split("\f")
+    assert first.count("s3://fleet/november/") == 2  # below the title, at the foot
+    assert "/mnt/fleet" not in first
+    assert re.search(r"Input +s3://fleet/november/\s+Mounted at +/mnt/fleet\s", last)
+    page = render_html(report, draw(report))
+    assert "<code>s3://fleet/november/</code>, mounted at <code>/mnt/fleet</code>" in page
+    assert "Mounted at" not in render_html(build_report(a_run()), draw(report))
+
+
+def test_properties_have_titles_in_words_and_colours_beside_one_another():
+    report = build_report(a_run(properties=("novelty", *PROPERTIES)))
+    drawn = draw(report)["properties"].svg.decode()
+    # matplotlib writes each text that it draws as paths into a comment.
+    written = re.findall("<!-- (.*?) -->", drawn)
+    titles = [text for text in written if text in {*PROPERTY_LABELS.values(), "novelty"}]
+    assert len(titles) == len(PROPERTIES) + 1
+    assert titles[3:6] == ["Mean, red", "Mean, green", "Mean, blue"]
+    assert titles[6:9] == [f"Standard deviation, {name}" for name in ("red", "green", "blue")]
+    assert titles[-1] == "novelty"
+    assert not set(written) & set(PROPERTIES)
+
+
+def test_an_axis_of_one_value_is_labelled_with_it():
+    run = a_run(properties=("width", "uniformRowRatio", "sizeInBytes"))
+    values = {"width": 1920.0, "uniformRowRatio": 0.0, "sizeInBytes": 163_840.0}
+    same = {name: np.full(40, value) for name, value in values.items()}
+    drawn = draw(build_report(replace(run, properties=same)))["properties"].svg.decode()
+    written = re.findall("<!-- (.*?) -->", drawn)
+    assert {"1,920", "0", "164"} <= set(written)
+    assert not [text for text in written if re.search(r"e[+]|^\W\d", text)]
+
+
+def test_a_handful_of_images_has_one_map_with_the_reason():
+    few = build_report(a_run(5, 2))
+    text = text_of(render_pdf(few, draw(few)))
+    assert text.count("fewer than 8 images are too few") == 1
+    assert "of the variance" not in text
 
 
 def test_the_sums_add_up(ordinary):
