@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
 import threading
 import time
 import uuid
@@ -17,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from lightly_fs.datasource.exclusion import LOCK_NAME
 from lightly_fs.datasource.lock_slot import FileSlot, ObjectSlot, Seen, Slot
 from lightly_fs.datasource.output import Output
+from lightly_fs.datasource.process import Process
 from lightly_fs.errors import LightlyFSError, RunLockedError
 
 logger = logging.getLogger(__name__)
@@ -69,12 +67,9 @@ class Holder:
             return None
 
     def is_dead(self) -> bool:
-        """Tell whether the process is certainly gone: it ran here, and does not run any more."""
-        return (
-            self.boot_id == _boot_id()
-            and self.pid_namespace == _pid_namespace()
-            and _pid_started(self.pid) != self.pid_started
-        )
+        """Tell whether the process is certainly gone."""
+        place = (self.host, self.boot_id, self.pid_namespace)
+        return Process(*place, self.pid, self.pid_started).is_dead()
 
 
 class Lease:
@@ -224,11 +219,7 @@ def _me(owner: str, lease_s: float) -> Holder:
     return Holder(
         lease_id=uuid.uuid4().hex,
         owner=owner,
-        host=socket.gethostname(),
-        boot_id=_boot_id(),
-        pid_namespace=_pid_namespace(),
-        pid=os.getpid(),
-        pid_started=_pid_started(os.getpid()) or 0,
+        **asdict(Process.current()),
         generation=1,
         lease_s=lease_s,
         started_at=_stamp(0),
@@ -250,22 +241,3 @@ def _stamp(later_s: float) -> str:
 def _uptime() -> float:
     """Return seconds that go on while the machine is suspended, as the lease does elsewhere."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _pid_namespace() -> str:
-    return str(Path("/proc/self/ns/pid").readlink())
-
-
-def _pid_started(pid: int) -> int | None:
-    """Return field 22 of /proc/PID/stat; None when there is no such process, or only its corpse."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The command's name, in parentheses, may hold anything.
-    values = stat.rpartition(")")[2].split()
-    return None if values[0] in "ZX" else int(values[19])

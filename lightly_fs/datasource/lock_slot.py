@@ -162,7 +162,7 @@ class FileSlot:
 
 @contextmanager
 def _file(data: bytes) -> Iterator[Path]:
-    with tempfile.NamedTemporaryFile(prefix="lightly-fs-lock-") as file:
+    with tempfile.TemporaryFile() as file:  # without a name: whoever is killed leaves nothing
         file.write(data)
         file.flush()
-        yield Path(file.name)
+        yield Path(f"/proc/self/fd/{file.fileno()}")

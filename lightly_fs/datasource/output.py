@@ -13,13 +13,11 @@ import errno
 import hashlib
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from dataclasses import replace as replaced
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from lightly_fs.config.run import RunConfig
@@ -29,6 +27,8 @@ from lightly_fs.datasource.bucket import Bucket
 from lightly_fs.datasource.endpoint import parse_uri
 from lightly_fs.datasource.mount import MountRequest, check, mounted, remount
 from lightly_fs.datasource.objects import ObjectStore
+from lightly_fs.datasource.obstacle import OBSTRUCTED, obstacle, reaching
+from lightly_fs.datasource.private import private_directory
 from lightly_fs.datasource.trouble import PASSING, ObjectError, Trouble, broken
 from lightly_fs.errors import ArtifactError, DatasourceError, LightlyFSError, MountError
 
@@ -88,7 +88,7 @@ class Objects:
         """Return size and ETag by name below the folder; directory markers are left out."""
         prefix = self.key(folder / "x")[:-1]
         found: dict[str, tuple[int, str | None]] = {}
-        for batch in ObjectStore(replaced(self.bucket, prefix=prefix)).list():
+        for batch in ObjectStore(replace(self.bucket, prefix=prefix)).list():
             for row in batch.to_pylist():
                 name = str(row["key"]).removeprefix(prefix)
                 if name and not name.endswith("/"):
@@ -140,7 +140,7 @@ class Output:
         if self.objects is None:
             return self.root
         prefix = self.objects.key(self.folder / "x")[:-1]
-        return replaced(self.objects.bucket, prefix=prefix)
+        return replace(self.objects.bucket, prefix=prefix)
 
     def below(self, folder: str) -> Output:
         """Return the output of a folder below this one; nothing is created yet."""
@@ -203,7 +203,8 @@ class Output:
         """
         path = self.path(relative)
         if self.objects is None:
-            return self.anchor.call(lambda: self.anchor.read(path))
+            with reaching(self.anchor.root, path):
+                return self.anchor.call(lambda: self.anchor.read(path))
         return self.objects.read(path)
 
     def names(self, folder: str = "") -> list[str]:
@@ -211,19 +212,22 @@ class Output:
         path = self.path(folder)
         if self.objects is not None:
             return sorted(self.objects.listing(path))
-        return self.anchor.call(lambda: sorted(self.anchor.files(path)))
+        with reaching(self.anchor.root, path):
+            return self.anchor.call(lambda: sorted(self.anchor.files(path)))
 
     def delete(self, relative: str) -> None:
         """Delete a file, and make sure that it is gone; no file is no error."""
         path = self.path(relative)
-        self.anchor.call(lambda: self._remove(path))
+        with reaching(self.anchor.root, path):
+            self.anchor.call(lambda: self._remove(path))
 
     def delete_folder(self, folder: str) -> None:
         """Delete the files directly in a folder, and the folder."""
         for name in self.names(folder):
             self.delete(f"{folder}/{name}")
         path = self.path(folder)
-        self.anchor.call(lambda: self.anchor.remove_folder(path))
+        with reaching(self.anchor.root, path):
+            self.anchor.call(lambda: self.anchor.remove_folder(path))
 
     def first_broken(self, entries: Iterable[Written]) -> str | None:
         """Return the name of the first entry that is not there as it was written, or None."""
@@ -242,7 +246,8 @@ class Output:
             if size != entry.size or etag == entry.md5:
                 return size == entry.size
         path = self.path(entry.name)
-        return self.anchor.call(lambda: self.anchor.sha256(path)) == entry.sha256
+        with reaching(self.anchor.root, path):
+            return self.anchor.call(lambda: self.anchor.sha256(path)) == entry.sha256
 
     def _deliver(self, written: Written, local: Path) -> None:
         path = self.path(written.name)
@@ -293,6 +298,8 @@ class Output:
         return number in _HOPELESS or (not self.is_mount and number in _HOPELESS_PLAIN)
 
     def _failed(self, relative: str, problem: Exception) -> LightlyFSError:
+        if isinstance(problem, OBSTRUCTED):
+            return obstacle(self.anchor.root, self.path(relative), problem)
         what = problem.strerror if isinstance(problem, OSError) else str(problem)
         message = f"`{self.root / relative}` could not be written: {what}"
         if self.is_mount:
@@ -332,11 +339,11 @@ def open_output(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Outpu
         return
     name, prefix = parse_uri(config.output_dir)
     s3 = config.s3
-    with tempfile.TemporaryDirectory(prefix="lightly-fs-output-") as private:
+    with private_directory("output") as directory:
         request = MountRequest(
             bucket=name,
             prefix=prefix,
-            directory=Path(private) / "mount",
+            directory=directory,
             profile="output",
             url=s3.url,
             region=s3.region,

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from lightly_fs.config.run import ReadThrough, RunConfig
 from lightly_fs.datasource import mount, table
 from lightly_fs.datasource.bucket import Bucket
 from lightly_fs.datasource.diagnose import find_bucket
 from lightly_fs.datasource.endpoint import parse_uri
+from lightly_fs.datasource.private import private_directory, sweep
 from lightly_fs.errors import DatasourceError, MountError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Source:
 def open_source(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Source]:
     """Open the input of a run; a bucket given as `s3://…` is mounted for as long as it is open.
 
+    What runs that were killed left on this host, mounts and private directories, is removed.
     Where nothing can be mounted (no /dev/fuse, no s3fs, a key with a control character, which s3fs
     cannot list), objects are read directly unless the mount was asked for.
 
@@ -55,6 +56,7 @@ def open_source(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Sourc
         DatasourceError: The directory is not there.
         MountError: The bucket cannot be mounted or the mount does not answer; see `reason`.
     """
+    sweep(environ)
     if config.input_dir.startswith("s3://"):
         with _open_bucket(config, environ) as source:
             yield source
@@ -67,11 +69,11 @@ def _open_bucket(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Sour
     name, prefix = parse_uri(config.input_dir)
     place = config.s3
     with ExitStack() as stack:
-        folder = stack.enter_context(TemporaryDirectory(prefix="lightly-fs-"))
+        directory = stack.enter_context(private_directory("input"))
         request = mount.MountRequest(
             bucket=name,
             prefix=prefix,
-            directory=Path(folder) / "input",
+            directory=directory,
             url=place.url,
             region=place.region,
             aws_profile=place.aws_profile,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from lightly_fs.config import RunConfig
 from lightly_fs.datasource.inventory import Inventory, freeze
 from lightly_fs.datasource.lock import locked
 from lightly_fs.datasource.output import open_output
+from lightly_fs.datasource.private import private_directory
 from lightly_fs.datasource.reader import open_reader
 from lightly_fs.datasource.source import Source, open_source
 from lightly_fs.pipeline.context import RunContext, place_of
@@ -91,7 +91,7 @@ def run(
     """
     started = time.time()
     with ExitStack() as stack:
-        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lightly-fs-")))
+        staging = stack.enter_context(private_directory("staging"))
         stack.enter_context(journal(staging))
         output = stack.enter_context(open_output(config, environ))
         source = stack.enter_context(open_source(config, environ))

@@ -113,6 +113,37 @@ def test_a_deleted_folder_is_gone_and_can_be_written_again(output, root, local):
     assert (root / "parts/somebody's").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("made", "act"),
+    [
+        ("run/data", lambda output, local: output.put("run/data/deep/x", local)),
+        ("run/data", lambda output, _: output.read("run/data/x")),
+        ("run/data", lambda output, _: output.delete("run/data/x")),
+        ("run", lambda output, _: output.names("run/data")),
+        ("run/parts", lambda output, _: output.delete_folder("run/parts")),
+        ("run", lambda output, local: output.first_broken([describe(local, "run/data/x")])),
+    ],
+)
+def test_a_file_where_a_folder_belongs_is_named(output, root, local, made, act):
+    (root / made).parent.mkdir(exist_ok=True)
+    (root / made).write_bytes(b"in the way")
+
+    with pytest.raises(ArtifactError) as raised:
+        act(output, local)
+
+    assert raised.value.message == f"`{root / made}` is a file where a folder belongs"
+    assert "move it away" in (raised.value.hint or "")
+    assert (root / made).read_bytes() == b"in the way"
+
+
+def test_a_folder_where_a_file_belongs_is_named(output, root, local):
+    (root / "run/report.pdf/x").mkdir(parents=True)
+
+    for act in (output.read, lambda name: output.put(name, local)):
+        with pytest.raises(ArtifactError, match=r"report\.pdf` is a folder where a file belongs"):
+            act("run/report.pdf")
+
+
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x"])
 def test_a_name_that_leads_out_of_the_output_is_refused(output, local, name):
     with pytest.raises(ArtifactError, match="no name below"):
