@@ -1,11 +1,12 @@
 """What a run leaves: shards' parts while it works, tables, lists and a manifest in the end."""
 
 from lightly_fs.artifacts.dump import dump_images, dump_names
-from lightly_fs.artifacts.lists import check_lists, escape, read_list, unescape
+from lightly_fs.artifacts.lists import check_lists, read_list
 from lightly_fs.artifacts.manifest import Manifest
 from lightly_fs.artifacts.parts import EmbeddedTable
 from lightly_fs.artifacts.results import Results, write_results
 from lightly_fs.artifacts.run_dir import RunDir, run_folder
+from lightly_fs.escaping import escape, unescape
 
 __all__ = [
     "EmbeddedTable",

@@ -32,7 +32,7 @@ class DirectoryReader:
 
     def read(self, sample: Sample) -> Buffer | Failure:
         try:
-            result = read_file(local_path(self._root, sample.filename), sample)
+            result = read_file(local_path(self._root, sample.filename, walked=True), sample)
         except OSError as error:
             return failure_of(error, sample)
         if not isinstance(result, Failure):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightly_fs.datasource.bucket import Bucket
+from lightly_fs.datasource.listing import printable
 from lightly_fs.datasource.source import Source
 
 logger = logging.getLogger(__name__)
@@ -137,4 +139,6 @@ def output_below(source: Source, output: Path | Bucket | None) -> str:
     inside, whole = output.resolve(), source.root.resolve()
     if inside == whole or not inside.is_relative_to(whole):
         return ""
-    return inside.relative_to(whole).as_posix() + "/"
+    folder = os.fsencode(inside.relative_to(whole)) + b"/"
+    # As the listing names it: by walking, or by the keys of objects.
+    return printable(folder) if source.bucket is None else folder.decode(errors="replace")

@@ -169,7 +169,8 @@ def _small_file(source: Source, store: ObjectStore | None, name: str) -> bytes |
     try:
         if store is not None:
             return bytes(store.get(store.bucket.key(name)))
-        return Path(os.fsdecode(local_path(source.root or Path(), name))).read_bytes()
+        path = local_path(source.root or Path(), name, walked=True)
+        return Path(os.fsdecode(path)).read_bytes()
     except (ObjectError, OSError):
         return None
 

@@ -31,6 +31,8 @@ LISTING = pa.schema(
 """One row per object or file, whatever the source."""
 
 _TOKEN = re.compile(rb"<NextContinuationToken>([^<]+)</NextContinuationToken>")
+_LOOKS_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _WALK_BATCH = 10_000
 _NOWHERE = (errno.ENOENT, errno.ELOOP)
 """A dangling link, a link to itself, or a file that was deleted just now."""
@@ -177,16 +179,23 @@ def _walked(rows: Iterable[tuple[str, int, int]]) -> pa.RecordBatch:
 
 
 def printable(name: bytes) -> str:
-    r"""Return a file's name as text; bytes that are no UTF-8 become `\xe9`, see `local_path`."""
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        return name.replace(b"\\", rb"\x5c").decode(errors="backslashreplace")
+    r"""Return a file's name as text, of which `local_path` makes the name again.
+
+    Bytes that are no UTF-8 become `\xe9`. So that no two names share a text, the backslash of a
+    name that holds these very characters becomes `\x5c`; every other name stays as it is.
+    """
+    return _LOOKS_ESCAPED.sub(rb"\\x5c", name).decode(errors="backslashreplace")
 
 
-def local_path(root: Path, filename: str) -> bytes:
-    r"""Return where a filename lies below a directory, undoing `printable` where it was used."""
-    path = os.fsencode(root) + b"/" + filename.encode()
-    if r"\x" in filename and not os.path.lexists(path):
-        return re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), path)
-    return path
+def local_path(root: Path, filename: str, *, walked: bool) -> bytes:
+    """Return where a filename lies below a directory.
+
+    Args:
+        root: The directory.
+        filename: As it was listed.
+        walked: By `walk`, which makes names `printable`; else it is an object's key.
+    """
+    name = filename.encode()
+    if walked:
+        name = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), name)
+    return os.fsencode(root) + b"/" + name

@@ -148,7 +148,8 @@ class MountReader:
     def _attempt(self, sample: Sample, directory: Path) -> tuple[bytes, int]:
         """Return a file's bytes and its mode; never takes longer than the deadline."""
         deadline_s = self._deadline_s + sample.size / _SLOWEST_BYTES_PER_S
-        return within(deadline_s, lambda: _read_whole(directory, sample), stop=self._closed)
+        path = local_path(directory, sample.filename, walked=self._store is None)
+        return within(deadline_s, lambda: _read_whole(path, sample), stop=self._closed)
 
     def _judge(self, sample: Sample, error: OSError, attempts: int) -> Failure | None:
         """Say what an error means for a sample: its end, or None to read it again.
@@ -249,8 +250,8 @@ def unnameable(filename: str) -> str | None:
     return None
 
 
-def _read_whole(directory: Path, sample: Sample) -> tuple[bytes, int]:
-    descriptor = os.open(local_path(directory, sample.filename), os.O_RDONLY | os.O_CLOEXEC)
+def _read_whole(path: bytes, sample: Sample) -> tuple[bytes, int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         data = file.readall()
         found = os.fstat(descriptor)

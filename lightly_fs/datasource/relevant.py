@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 
 import pathspec
@@ -10,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightly_fs.errors import DatasourceError
+from lightly_fs.escaping import unescape
 
 logger = logging.getLogger(__name__)
 
 _PATTERN = frozenset("*?[!\\")
+_HALF = re.compile(r"[\ud800-\udfff]")
 _SHOWN = 5
 
 
@@ -31,6 +34,9 @@ def keep_relevant(filenames: pa.ChunkedArray, entries: Sequence[str]) -> pa.Bool
     A prefix may be followed, after a space, by gitignore patterns for the files below it:
     `a/* a/img_4* !a/img_41.png`.
 
+    What is a filename goes before everything else, and a filename as `escape` writes it before one
+    as it stands: a list that was written by a run names the same files again, and nothing else.
+
     Args:
         filenames: What was listed.
         entries: Lines of the file, see `parse_lines`.
@@ -42,9 +48,8 @@ def keep_relevant(filenames: pa.ChunkedArray, entries: Sequence[str]) -> pa.Bool
         DatasourceError: Not one filename is named.
     """
     listed = filenames.combine_chunks() if isinstance(filenames, pa.ChunkedArray) else filenames
-    keep = pc.is_in(listed, value_set=pa.array(list(entries), pa.string()))
-    exact = set(pc.unique(listed.filter(keep)).to_pylist())
-    others = [entry for entry in entries if entry not in exact]
+    names, others = _named(listed, entries)
+    keep = pc.is_in(listed, value_set=pa.array(sorted(names), pa.string()))
     unmatched: list[str] = []
     gitignore: list[str] = []
     for entry in others:
@@ -72,6 +77,24 @@ def keep_relevant(filenames: pa.ChunkedArray, entries: Sequence[str]) -> pa.Bool
             _shown(unmatched),
         )
     return keep
+
+
+def _named(listed: pa.Array, entries: Sequence[str]) -> tuple[set[str], list[str]]:
+    """Return the filenames that entries are, and the entries that are none."""
+    read = {entry: (unescape(entry), entry) for entry in entries}
+    # Half of a surrogate pair is no text, but can be written as an escape.
+    candidates = {name for both in read.values() for name in both if not _HALF.search(name)}
+    found = pc.is_in(listed, value_set=pa.array(sorted(candidates), pa.string()))
+    present = set(listed.filter(found).to_pylist())
+    names: set[str] = set()
+    others: list[str] = []
+    for entry, both in read.items():
+        name = next((name for name in both if name in present), None)
+        if name is None:
+            others.append(entry)
+        else:
+            names.add(name)
+    return names, others
 
 
 def _shown(entries: Sequence[str]) -> str:

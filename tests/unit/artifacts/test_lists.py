@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightly_fs.artifacts import lists
-from lightly_fs.artifacts.lists import check_lists, escape, read_list, unescape, write_list
+from lightly_fs.artifacts.lists import check_lists, read_list, write_list
+from lightly_fs.escaping import escape, unescape
 
 NAMES = st.text(st.characters(exclude_categories=()))
 
@@ -12,6 +13,12 @@ NAMES = st.text(st.characters(exclude_categories=()))
 @given(NAMES)
 def test_every_name_survives_escaping(name):
     assert unescape(escape(name)) == name
+
+
+@given(st.text(st.sampled_from("\\\nnx5cu2028\u2028#"), max_size=9), NAMES)
+def test_a_line_is_one_name(one, other):
+    lines = {name: escape(name) for name in (one, other, unescape(one), escape(one))}
+    assert len(set(lines.values())) == len(lines)
 
 
 @given(NAMES)
@@ -40,6 +47,8 @@ def test_every_list_survives_writing(tmp_path_factory, names):
         ("a\\nb.jpg", r"a\\nb.jpg"),
         (" a.jpg ", r"\x20a.jpg\x20"),
         ("a\x1b[0m\u2028.jpg", r"a\x1b[0m\u2028.jpg"),
+        ("#1/a#b.jpg", r"\x231/a#b.jpg"),
+        ("\ufeffa.jpg", r"\ufeffa.jpg"),
     ],
 )
 def test_only_special_characters_are_escaped(name, line):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,9 @@ def test_where_an_output_directory_lies_in_the_input(tmp_path: Path):
     assert output_below(source, tmp_path.parent) == ""
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert output_below(source, tmp_path / "link") == "real/"
+
+
+def test_an_output_directory_is_named_as_the_listing_names_it(tmp_path: Path):
+    source = Source(str(tmp_path), tmp_path)
+    assert output_below(source, tmp_path / r"a\x41") == r"a\x5cx41/"
+    assert output_below(source, tmp_path / os.fsdecode(b"a\xff")) == r"a\xff/"

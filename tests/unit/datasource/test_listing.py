@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from lightly_fs.datasource.directory_reader import DirectoryReader
+from lightly_fs.datasource.inventory import freeze
 from lightly_fs.datasource.listing import (
     LISTING,
     local_path,
@@ -14,6 +18,7 @@ from lightly_fs.datasource.listing import (
     printable,
     walk,
 )
+from lightly_fs.datasource.source import Source
 from lightly_fs.errors import DatasourceError
 
 PAGE = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -102,19 +107,48 @@ def test_a_name_that_is_no_utf8_is_listed_and_found(tmp_path: Path):
     raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
     Path(os.fsdecode(raw)).write_bytes(b"123")
     assert walked(tmp_path) == {r"caf\xe9.jpg": 3}
-    assert local_path(tmp_path, printable(b"caf\xe9.jpg")) == raw
+    assert local_path(tmp_path, printable(b"caf\xe9.jpg"), walked=True) == raw
 
 
-def test_a_backslash_in_a_name_that_is_no_utf8_survives(tmp_path: Path):
-    raw = rb"caf" + b"\xe9" + rb"\xe9.jpg"
-    path = os.fsencode(tmp_path) + b"/" + raw
-    Path(os.fsdecode(path)).write_bytes(b"123")
-    assert local_path(tmp_path, printable(raw)) == path
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"a\xff.jpg", r"a\xff.jpg"),
+        (rb"a\xff.jpg", r"a\x5cxff.jpg"),
+        (rb"a\x5cxff.jpg", r"a\x5cx5cxff.jpg"),
+        (rb"a\b \x \xFF \n.jpg", r"a\b \x \xFF \n.jpg"),
+    ],
+)
+def test_a_name_that_looks_escaped_is_told_from_one_that_is(raw: bytes, text: str):
+    assert printable(raw) == text
 
 
-def test_a_name_that_only_looks_escaped_is_itself(tmp_path: Path):
-    (tmp_path / r"a\xe9.jpg").write_bytes(b"")
-    assert local_path(tmp_path, r"a\xe9.jpg") == os.fsencode(tmp_path / r"a\xe9.jpg")
+PIECES = st.sampled_from([b"\\", b"x", b"5c", b"\xff", b"\xc3", b"\xa9", "ü".encode(), b"f", b"n"])
+RAW_NAMES = st.lists(PIECES | st.binary(min_size=1, max_size=3), max_size=8).map(b"".join)
+
+
+@given(RAW_NAMES)
+def test_every_name_can_be_had_again_from_its_text(name: bytes):
+    folder = Path(r"/a \xff folder")
+    assert local_path(folder, printable(name), walked=True) == rb"/a \xff folder/" + name
+
+
+def test_names_that_differ_only_in_escaping_are_read_apart(tmp_path: Path):
+    raw = {b"a\xff.jpg": b"byte", rb"a\xff.jpg": b"text"}
+    for name, content in raw.items():
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(content)
+    inventory = freeze(Source(str(tmp_path), tmp_path))
+    reader = DirectoryReader(tmp_path)
+
+    found = {one.filename: reader.read(one) for one in inventory.samples()}
+
+    reader.close()
+    assert found == {r"a\xff.jpg": b"byte", r"a\x5cxff.jpg": b"text"}
+
+
+def test_the_key_of_an_object_is_its_path(tmp_path: Path):
+    path = os.fsencode(tmp_path) + rb"/a\xe9.jpg"
+    assert local_path(tmp_path, r"a\xe9.jpg", walked=False) == path
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may list everything")
