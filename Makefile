@@ -1,6 +1,7 @@
 # `make help` lists the targets. Variables: BUCKET URL DIR OUT DATA IMAGE N.
 VENV    ?= .venv
 BIN     := $(VENV)/bin
+PROGRAM := $(BIN)/lightly-fs
 BUCKET  ?=
 URL     ?=
 DIR     ?= /s3-mount
@@ -21,7 +22,13 @@ help: ## list the targets
 setup: ## install what the program needs (apt when root, .venv)
 	@scripts/setup.sh openvino
 
+# Mounting and running need the program alone; where it is, nothing is looked up or downloaded.
+$(PROGRAM):
+	@scripts/setup.sh openvino
+
 demo: ## a real bucket on a local S3 server, mounted, selected, reported (DATA=DIR for your own images)
+	@test -z "$(DATA)" || test -d "$(DATA)" || \
+	    { echo "make demo: DATA=$(DATA) is no folder; give one that holds images" >&2; exit 66; }
 	@scripts/setup.sh openvino demo
 	@$(BIN)/python scripts/demo.py $(if $(DATA),--data "$(DATA)")
 
@@ -45,16 +52,16 @@ docs: ## regenerate docs/reference from the program
 	@scripts/setup.sh openvino demo dev test
 	@$(BIN)/python scripts/reference.py
 
-mount: setup ## mount BUCKET at DIR (URL=https://… for other endpoints)
+mount: $(PROGRAM) ## mount BUCKET at DIR (URL=https://… for other endpoints)
 	@test -n "$(BUCKET)" || { echo "make mount BUCKET=my-bucket [DIR=$(DIR)] [URL=https://…]" >&2; exit 64; }
-	@$(BIN)/lightly-fs mount "$(BUCKET)" "$(DIR)" $(if $(URL),--url "$(URL)") $(ARGS)
+	@$(PROGRAM) mount "$(BUCKET)" "$(DIR)" $(if $(URL),--url "$(URL)") $(ARGS)
 
-run: setup ## select N of the images below DIR into OUT
-	@$(BIN)/lightly-fs run "input_dir=$(abspath $(DIR))" "output_dir=$(abspath $(OUT))" \
+run: $(PROGRAM) ## select N of the images below DIR into OUT
+	@$(PROGRAM) run "input_dir=$(abspath $(DIR))" "output_dir=$(abspath $(OUT))" \
 	    "stopping_condition.n_samples=$(N)" $(ARGS)
 
-unmount: setup ## unmount DIR
-	@$(BIN)/lightly-fs unmount "$(DIR)"
+unmount: $(PROGRAM) ## unmount DIR
+	@$(PROGRAM) unmount "$(DIR)"
 
 docker-run: ## run the image on DIR (bind-mounted, unprivileged) into OUT
 	docker run --rm --shm-size=1024m -v "$(abspath $(DIR)):/home/input_dir:ro,rslave" \

@@ -12,7 +12,8 @@
     └── TooManyFailuresError      10   more samples failed than `max_failures` allows
 
 Exit 9 is not an error: the run is complete but some samples could not be read (partial).
-Ctrl-C exits with 130, SIGTERM with 143; both leave a run that can be resumed.
+Ctrl-C exits with 130, SIGTERM with 143; both leave a run that can be resumed. So does 141: whoever
+read the output (`… | head -1`) has gone.
 """
 
 from typing import ClassVar

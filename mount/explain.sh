@@ -25,7 +25,9 @@ explain() {
             ;;
         NoSuchKey:* | *'emote mountpath'*) fail 66 prefix "there is nothing below \`$prefix/\` in bucket \`$bucket\`" \
             'check the prefix; names of objects are case-sensitive' ;;
-        *COULDNT_CONNECT* | *COULDNT_RESOLVE* | *'unable to connect'* | *'giving up'*)
+        *COULDNT_RESOLVE*)
+            fail 68 dns "the host name of $_where has no address" 'check the spelling of --url and --region, and the name server' ;;
+        *COULDNT_CONNECT* | *'unable to connect'* | *'giving up'*)
             fail 68 endpoint "$_where cannot be reached" 'check --url, the network and the proxy' ;;
         *'enough disk space'*) fail 73 cache "$(last_line)" \
             "free some in ${use_cache:-/tmp}, or keep temporary files elsewhere: -o tmpdir=DIR" ;;

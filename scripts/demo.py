@@ -4,7 +4,8 @@
     make demo DATA=DIR     your own folder of images
 
 Everything it starts (server, mounts) is stopped and unmounted at the end, also on failure. The
-results are read back from the mounted output bucket and copied to demo/results/.
+results are read back from the mounted output bucket and copied to demo/results/, in place of those
+of the demo before.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def main() -> int:
     parser.add_argument("--n-samples", default="0.1", help="count or fraction to select")
     arguments = parser.parse_args()
     if arguments.data is not None and not arguments.data.is_dir():
-        parser.error(f"{arguments.data} is no directory")
+        print(f"demo: {arguments.data} is no folder; give one that holds images", file=sys.stderr)
+        return 66
     missing = _missing_parts()
     if missing:
         print(f"demo: {missing}", file=sys.stderr)
@@ -79,7 +81,9 @@ def run_and_show(source: Path, target: Path, n_samples: str, environ: dict[str, 
             print(f"        {path.stat().st_size:>9,}  {path.relative_to(directory)}")
     counts = json.loads((directory / "manifest.json").read_text())["counts"]
     results = DEMO / "results"
-    shutil.rmtree(results, ignore_errors=True)
+    if results.exists():
+        say(f"replacing the results of the demo before in {_short(results)}")
+        shutil.rmtree(results)
     shutil.copytree(directory, results)
     say("found")
     for name, count in counts.items():

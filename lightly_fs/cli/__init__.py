@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import signal
 import sys
 from types import FrameType
@@ -14,6 +15,11 @@ import click
 from lightly_fs import __version__
 from lightly_fs.cli.console import print_error, print_interrupted
 from lightly_fs.errors import ConfigError, LightlyFSError
+
+EXIT_SIGINT, EXIT_SIGPIPE, EXIT_SIGTERM = (
+    128 + number for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
+)
+"""What shells report of a program that such a signal ended."""
 
 COMMANDS = {
     "run": "lightly_fs.cli.run:run",
@@ -71,37 +77,58 @@ class _Terminated(SystemExit):
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
     signal.signal(signal.SIGTERM, _terminate)
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+    except (SystemExit, BrokenPipeError):  # click turns the second into the first
+        closed = _closed_pipes()
+        if not closed:
+            raise
+        for descriptor in closed:  # what is buffered has no reader either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        code = EXIT_SIGPIPE
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
     debug, as_json = "--debug" in words, "--json" in words
     try:
         code = cli.main(args=words, prog_name="lightly-fs", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except LightlyFSError as error:
         if debug:
             raise
         print_error(error, as_json=as_json)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         if as_json:
             print_error(ConfigError(error.format_message()), as_json=True)
         else:
             error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort, _Terminated) as error:
-        code = error.code if isinstance(error, _Terminated) else 130
-        print_interrupted(error.__cause__ or error, code, as_json=as_json)
-        sys.exit(code)
+        ended = EXIT_SIGTERM if isinstance(error, _Terminated) else EXIT_SIGINT
+        print_interrupted(error.__cause__ or error, ended, as_json=as_json)
+        return ended
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        raise
     except Exception as error:
         if debug:
             raise
         unexpected = LightlyFSError(f"{type(error).__name__}: {error}", hint="--debug shows where")
         # An operating system's error may be that of stdout itself.
         print_error(unexpected, as_json=as_json and not isinstance(error, OSError))
-        sys.exit(LightlyFSError.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+        return LightlyFSError.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _closed_pipes() -> list[int]:
+    """Return which of stdout and stderr are pipes that nobody reads any more."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    return [descriptor for descriptor, events in poll.poll(0) if events & select.POLLERR]
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> Any:  # noqa: ANN401
-    raise _Terminated(143)
+    raise _Terminated(EXIT_SIGTERM)

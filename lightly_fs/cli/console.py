@@ -11,6 +11,11 @@ import click
 from lightly_fs.errors import LightlyFSError
 
 
+def counted(number: int, thing: str) -> str:
+    """Return `1 image` or `2,000 images`."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def print_error(error: LightlyFSError, *, as_json: bool = False) -> None:
     """Print an error for a person on stderr, or for a program on stdout."""
     hints = [hint for hint in (error.hint, *_notes(error)) if hint]

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from lightly_fs.datasource.survey import MountStatus
+    from lightly_fs.datasource.table import Record
+
+_MADE = "made"
+"""File beside a mount's record: the directories that `mount` made, which `unmount` removes."""
 
 # A directory is a plain `Path`: `click.Path` asks the file system, and a hung mount never answers.
 
@@ -55,10 +66,11 @@ def mount(
     as_json: bool,
     **given: Any,  # noqa: ANN401 - the options, as `MountRequest` names them
 ) -> None:
-    """Mount a bucket (or what lies below a prefix) with s3fs, and prove it.
+    """Mount a bucket, or what lies below a prefix, with s3fs.
 
-    Read-only, unless --profile output. Keys come from --passwd-file, --aws-profile, --iam-role, the
-    environment, ~/.aws/credentials or ~/.passwd-s3fs, in this order.
+    When the command ends, the mount was proved to work. It is read-only, unless --profile output.
+    Keys come from --passwd-file, --aws-profile, --iam-role, the environment, ~/.aws/credentials or
+    ~/.passwd-s3fs, in this order.
     """
     from lightly_fs.datasource.endpoint import parse_uri
     from lightly_fs.datasource.mount import MountRequest
@@ -66,7 +78,9 @@ def mount(
 
     name, prefix = parse_uri(bucket)
     request = MountRequest(bucket=name, prefix=prefix, directory=directory, **given)
+    absent = _absent(directory)
     made = mount_bucket(request, os.environ, timeout_s=timeout)
+    _remember(made.directory, absent, os.environ)
     for note in made.notes:
         click.echo(f"{click.style('note:', fg='yellow', bold=True)} {note}", err=True)
     if as_json:
@@ -88,7 +102,8 @@ def mount(
 
 
 @click.command()
-@click.argument("directory", metavar="DIRECTORY", type=Path)
+@click.argument("directory", metavar="[DIRECTORY]", type=Path, required=False)
+@click.option("--stale", is_flag=True, help="What killed runs left mounted; no DIRECTORY.")
 @click.option("--force", is_flag=True, help="Even when it is in use; unfinished writes are lost.")
 @click.option(
     "--timeout",
@@ -98,21 +113,45 @@ def mount(
     help="Seconds to wait for those that use it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def unmount(directory: Path, force: bool, timeout: float, as_json: bool) -> None:
-    """Unmount a directory and its stripes; also when the mount is dead or hangs."""
+def unmount(
+    directory: Path | None, stale: bool, force: bool, timeout: float, as_json: bool
+) -> None:
+    """Unmount a directory, also when the mount is dead or hangs.
+
+    Its stripes go with it, and a directory that `mount` made, when nothing lies in it.
+    """
     from lightly_fs.datasource.mount import unmount as unmount_bucket
 
+    if stale == (directory is not None):
+        raise click.UsageError("Give either DIRECTORY or --stale.")
+    if directory is None:
+        _sweep(as_json)
+        return
+    made = _made(directory, os.environ)
     unmount_bucket(directory, os.environ, timeout_s=timeout, force=force)
+    for path in made:
+        with contextlib.suppress(OSError):  # it holds something by now
+            path.rmdir()
     if as_json:
         click.echo(json.dumps({"directory": str(directory.absolute()), "mounted": False}))
     else:
         click.echo(f"{directory} is unmounted")
 
 
+def _sweep(as_json: bool) -> None:
+    from lightly_fs.datasource.private import sweep
+
+    gone = [str(path) for path in sweep(os.environ)]
+    if as_json:
+        click.echo(json.dumps(gone))
+    else:
+        click.echo("\n".join(f"removed {path}" for path in gone) or "killed runs left nothing")
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="A JSON array on stdout.")
 def mounts(as_json: bool) -> None:
-    """Show s3fs mounts: bucket, directory, health, cache use, stripes."""
+    """Show s3fs mounts and their health, cache use and stripes."""
     from lightly_fs.datasource.survey import survey
 
     found = survey(os.environ)
@@ -122,17 +161,68 @@ def mounts(as_json: bool) -> None:
     if not found:
         click.echo("no s3fs mounts", err=True)
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    rows = [_cells(one) for one in found]
+    wide = {title: max(len(title), *(len(row[title]) for row in rows)) for title in rows[0]}
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if columns is None or sum(wide.values()) + 2 * (len(wide) - 1) <= columns:
+        lines = [{title: title for title in wide}, *rows]
+        text = "\n".join(
+            "  ".join(_styled(title, row[title].ljust(wide[title])) for title in wide).rstrip()
+            for row in lines
+        )
+    else:  # a line that the terminal breaks is still copied whole; one that we broke is not
+        text = "\n\n".join(
+            "\n".join(f"{title:<10} {_styled(title, row[title])}" for title in wide) for row in rows
+        )
+    click.echo(text)
 
-    table = Table(box=None, header_style="bold")
-    for title in ("BUCKET", "DIRECTORY", "HEALTH", "CACHE", "STRIPES"):
-        table.add_column(title, overflow="fold")
-    for one in found:
-        health = f"[green]{one.health}[/]" if one.health == "ok" else f"[red]{one.health}[/]"
-        cache = "-" if one.cache_bytes is None else f"{one.cache_bytes / 1e6:,.1f} MB"
-        stripes = f"{one.stripes_ok} of {one.stripes}" if one.stripes else "-"
-        place = (escape(one.uri or "unknown"), escape(str(one.directory)))
-        table.add_row(*place, health, cache, stripes)
-    Console().print(table)
+
+def _cells(one: MountStatus) -> dict[str, str]:
+    return {
+        "BUCKET": one.uri or "unknown",
+        "DIRECTORY": str(one.directory),
+        "HEALTH": one.health,
+        "CACHE": "-" if one.cache_bytes is None else f"{one.cache_bytes / 1e6:,.1f} MB",
+        "STRIPES": f"{one.stripes_ok} of {one.stripes}" if one.stripes else "-",
+    }
+
+
+def _styled(title: str, cell: str) -> str:
+    if title == cell.strip():
+        return click.style(cell, bold=True)
+    if title != "HEALTH":
+        return cell
+    return click.style(cell, fg="green" if cell.strip() == "ok" else "red")
+
+
+def _absent(directory: Path) -> list[Path]:
+    """Return the directories that a mount will make, the deepest first."""
+    from lightly_fs.datasource import table
+
+    path = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would ask a hung mount
+    if table.is_s3fs(path):
+        return []
+    return [one for one in (path, *path.parents) if not os.path.lexists(one)]
+
+
+def _record(directory: Path, environ: Mapping[str, str]) -> Record | None:
+    from lightly_fs.datasource import table
+
+    path = directory.absolute()
+    path = path.parent.resolve() / path.name
+    return next((one for one in table.records(environ) if one.directory == path), None)
+
+
+def _remember(directory: Path, made: Sequence[Path], environ: Mapping[str, str]) -> None:
+    record = _record(directory, environ)
+    if record is not None and made:
+        (record.state / _MADE).write_text("\0".join(map(str, made)))
+
+
+def _made(directory: Path, environ: Mapping[str, str]) -> list[Path]:
+    record = _record(directory, environ)
+    try:
+        text = (record.state / _MADE).read_text() if record else ""
+    except OSError:
+        return []
+    return [Path(name) for name in text.split("\0") if name]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lightly_fs.cli.console import counted
 from lightly_fs.types import Stage
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class StageLines(AbstractContextManager["StageLines"]):
 
 def _counted(done: int, total: int | None) -> str:
     if total is None or done == total:
-        return f"{done:,} image{'s' * (done != 1)}" if done else ""
+        return counted(done, "image") if done else ""
     return f"{done:,} of {total:,}"
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from lightly_fs.cli.console import counted
 from lightly_fs.cli.options import config_options, read_config
 from lightly_fs.cli.progress import StageLines
 from lightly_fs.errors import EXIT_PARTIAL
@@ -37,9 +40,9 @@ def run(
     quiet: bool,
     help_keys: bool,
 ) -> int:
-    """Select the images worth labelling and write lists, embeddings and a report.
+    """Select the images worth labelling, from bucket to report.
 
-    Takes the container's KEY=VALUE words, e.g.
+    Writes lists, embeddings and a report to the output. Takes the container's KEY=VALUE words, e.g.
 
     \b
         lightly-fs run input_dir=/s3-mount output_dir=/s3-out \\
@@ -81,8 +84,8 @@ def _print_result(result: RunResult, until: Stage) -> None:
     if result.partial and result.counts is not None:
         missing = result.counts.failed + result.counts.unreadable
         click.echo(
-            f"warning: {missing:,} samples could not be read; the run is partial (exit 9), "
-            f"see {result.place}/data/failures.csv",
+            f"warning: {counted(missing, 'sample')} could not be read; the run is partial "
+            f"(exit 9), see {result.place}/data/failures.csv",
             err=True,
         )
     if until is Stage.SELECT:
@@ -124,6 +127,13 @@ def _print_estimate(config: RunConfig, *, as_json: bool) -> int:
 def _print_keys() -> int:
     from lightly_fs.config.parse import describe_keys
 
-    for key, default, text in describe_keys():
-        click.echo(f"{key:<34} {default:<14} {text}")
+    rows = list(describe_keys())
+    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    indent = " " * (wide[0] + wide[1] + 4)
+    columns = shutil.get_terminal_size().columns - len(indent)
+    for key, default, text in rows:
+        # A program, or `grep`, gets one line a key.
+        lines = textwrap.wrap(text, max(columns, 24)) if sys.stdout.isatty() else [text]
+        meaning = f"\n{indent}".join(lines)
+        click.echo(f"{key:<{wide[0]}}  {default:<{wide[1]}}  {meaning}".rstrip())
     return 0

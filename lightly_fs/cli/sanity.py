@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from lightly_fs import __version__
+from lightly_fs.cli.console import counted
 
 PACKAGES = ("torch", "torchvision", "timm", "openvino", "pillow", "simplejpeg", "av", "obstore")
 MIN_SHM = 64 << 20
@@ -38,7 +39,10 @@ class Check:
 @click.option("--input", "input_uri", metavar="DIR|s3://…", default="", help="Also reach this.")
 @click.option("--url", default=None, help="Endpoint of an s3:// input that is not on AWS.")
 def sanity_check(as_json: bool, input_uri: str, url: str | None) -> int:
-    """Check versions, GPU, FUSE, s3fs, S3, shared memory, limits and memory."""
+    """Check whether this machine is ready for a run.
+
+    Versions, GPU, FUSE, s3fs, shared memory, limits and memory; with --input also the bucket.
+    """
     return check_and_print(as_json=as_json, input_uri=input_uri, url=url)
 
 
@@ -127,7 +131,9 @@ def _memory() -> Check:
 def _processor() -> Check:
     import torch
 
-    cores = len(os.sched_getaffinity(0))
+    from lightly_fs.cpus import usable_cpus
+
+    cores = usable_cpus()
     if torch.cuda.is_available():
         names = ", ".join(
             torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
@@ -137,9 +143,15 @@ def _processor() -> Check:
 
 
 def _bundled_model() -> Check:
-    from lightly_fs.embedding.load import bundled_notice
+    from safetensors import safe_open
 
-    return Check("bundled model", True, bundled_notice())
+    from lightly_fs.embedding.bundled import BUNDLED_WEIGHTS
+
+    with safe_open(BUNDLED_WEIGHTS, framework="pt") as weights:
+        about = weights.metadata() or {}
+    version, licence = about.get("version", "unknown"), about.get("licence", "of unknown origin")
+    found = f"{about.get('architecture', 'model')}, version {version} of its weights, {licence}"
+    return Check("bundled model", True, found)
 
 
 def _input(input_uri: str, url: str | None) -> Check:
@@ -153,7 +165,7 @@ def _input(input_uri: str, url: str | None) -> Check:
     except LightlyFSError as error:
         return Check("input", ok=False, found=error.message, hint=error.hint or "")
     rate = f"{found.samples_per_second:,.0f} objects/s ({found.reader})"
-    return Check("input", ok=True, found=f"{found.objects:,} images, read at {rate}")
+    return Check("input", ok=True, found=f"{counted(found.objects, 'image')}, read at {rate}")
 
 
 def _gib(size: int) -> str:

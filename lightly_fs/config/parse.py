@@ -19,6 +19,8 @@ from lightly_fs.config.run import RunConfig
 from lightly_fs.errors import ConfigError
 
 _NOTHING = ("", "~", "null")
+_ALIKE = 0.75
+"""How near (1: the same) a key must be to be suggested: `metod` is, `nonsense` is near nothing."""
 SWITCHES = ("sanity_check",)
 """Keys that choose a command instead of configuring a run; the CLI handles them."""
 
@@ -206,10 +208,21 @@ def _check_legacy(key: str, value: object) -> None:
 
 
 def _unknown(key: str) -> ConfigError:
-    near = [name for name in known_keys() if name.endswith(f".{key}")][:1]
-    near = near or difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
-    hint = f"did you mean `{near[0]}`?" if near else "`lightly-fs run --help-keys` lists all keys"
+    near = _nearest(key)
+    hint = f"did you mean `{near}`?" if near else "`lightly-fs run --help-keys` lists all keys"
     return ConfigError(f"unknown key `{key}`", hint=hint)
+
+
+def _nearest(key: str) -> str | None:
+    """Return the run's key that is alike, as a whole or in what follows its dot, if one is."""
+    known = [*_model_keys(RunConfig), *SWITCHES]
+    for name in known:
+        if name.endswith(f".{key}") or name.startswith(f"{key}."):
+            return name
+    leaves = {name.rpartition(".")[2]: name for name in reversed(known)}
+    whole = difflib.get_close_matches(key, known, n=1, cutoff=_ALIKE)
+    leaf = difflib.get_close_matches(key.rpartition(".")[2], leaves, n=1, cutoff=_ALIKE)
+    return whole[0] if whole else leaves[leaf[0]] if leaf else None
 
 
 def _config_error(error: ValidationError, flat: Mapping[str, Any]) -> ConfigError:

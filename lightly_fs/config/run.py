@@ -147,7 +147,7 @@ class RunConfig(_Frozen):
     runtime: Runtime = Field(Runtime.AUTO, description="`torch`, `openvino`, or the faster one.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`.")
     batch_size: int = Field(64, ge=1, description="Images per forward pass.")
-    num_threads: int = Field(-1, ge=-1, description="Decoding threads; -1: one per core.")
+    num_threads: int = Field(-1, ge=-1, description="Decoding threads; -1: one per usable core.")
     normalize_embeddings: bool = Field(default=True, description="Scale embeddings to unit length.")
     shard_size: int = Field(8192, ge=1, description="Samples per shard, the unit of resuming.")
     properties: PropertiesMode = Field(

@@ -7,16 +7,20 @@ wait for minutes on a dead endpoint and hide the region that the answer names.
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from xml.etree import ElementTree as ET
 
 from lightly_fs.datasource.bucket import Bucket
 from lightly_fs.datasource.endpoint import aws_url, is_aws
 from lightly_fs.errors import MountError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import BotoCoreError
 
 _KEYS_LISTED = 100
 _REFUSALS = {
@@ -70,7 +74,7 @@ def find_bucket(bucket: Bucket, environ: Mapping[str, str], *, timeout_s: float 
         timeout_s: For everything.
 
     Raises:
-        MountError: Reason `credentials`, `bucket`, `region`, `endpoint` or `timeout`.
+        MountError: Reason `credentials`, `bucket`, `region`, `dns`, `endpoint` or `timeout`.
     """
     deadline = time.monotonic() + timeout_s
     credentials = _frozen_credentials(bucket, environ)
@@ -249,7 +253,7 @@ def _wrong_region(bucket: Bucket, right: str) -> MountError:
     )
 
 
-def _unreachable(bucket: Bucket, error: Exception) -> MountError:
+def _unreachable(bucket: Bucket, error: BotoCoreError) -> MountError:
     from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError, SSLError
 
     where = bucket.url or aws_url(bucket.region)
@@ -259,16 +263,28 @@ def _unreachable(bucket: Bucket, error: Exception) -> MountError:
             reason="timeout",
             hint="check --url; a proxy or firewall may hold the answer back",
         )
+    if _is_unresolved(error):
+        return MountError(
+            f"the name `{urlsplit(where).hostname}` of the endpoint {where} cannot be resolved",
+            reason="dns",
+            hint="check the spelling of --url and --region, the network and its name server",
+        )
     if isinstance(error, SSLError):
         why = "its certificate is not trusted: AWS_CA_BUNDLE=FILE names another authority"
     elif isinstance(error, ConnectTimeoutError):
         why = "no connection within the time limit"
     else:
-        text = str(error).lower()
-        unknown = any(part in text for part in ("resolve", "name or service", "nodename"))
-        why = "its name is unknown" if unknown else "the connection is refused"
+        why = "the connection is refused"
     return MountError(
         f"the endpoint {where} cannot be reached: {why}",
         reason="endpoint",
         hint="check --url (scheme, host, port), the network and the proxy",
     )
+
+
+def _is_unresolved(error: BotoCoreError) -> bool:
+    """Return whether the endpoint's name has no address."""
+    cause: BaseException | None = error.kwargs.get("error")
+    while cause is not None and not isinstance(cause, socket.gaierror):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None

@@ -42,6 +42,7 @@ class DecodeSettings:
         max_pixels: Larger images are corrupt.
         threads: Decoding threads; below 1 means one per usable core.
         batch_size: Images per batch.
+        copy_size: Side L of a second, larger copy of the whole image; 0: none.
     """
 
     size: int
@@ -49,6 +50,7 @@ class DecodeSettings:
     max_pixels: int = MAX_PIXELS
     threads: int = -1
     batch_size: int = 64
+    copy_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +64,7 @@ class DecodedImage:
         content_hash: SHA-256 of the bytes.
         pixel_hash: SHA-256 of `pixels`.
         properties: By the names of `lightly_fs.properties.PROPERTIES`; empty when they are off.
+        copy: (L, L, 3) uint8 RGB, squashed like `pixels`; None when none was asked for.
     """
 
     pixels: Pixels
@@ -70,6 +73,7 @@ class DecodedImage:
     content_hash: bytes
     pixel_hash: bytes
     properties: Mapping[str, float]
+    copy: Pixels | None = None
 
 
 def decode_image(data: Buffer, settings: DecodeSettings) -> DecodedImage | str:
@@ -87,6 +91,7 @@ def decode_image(data: Buffer, settings: DecodeSettings) -> DecodedImage | str:
     except CorruptImage as corrupt:
         return corrupt.reason
     pixels = resized(raster.pixels, settings.size, settings.size)
+    length = settings.copy_size
     return DecodedImage(
         pixels=pixels,
         width=raster.width,
@@ -94,6 +99,7 @@ def decode_image(data: Buffer, settings: DecodeSettings) -> DecodedImage | str:
         content_hash=hashlib.sha256(data).digest(),
         pixel_hash=hashlib.sha256(pixels.data).digest(),
         properties=properties,
+        copy=resized(raster.pixels, length, length) if length else None,
     )
 
 

@@ -6,7 +6,6 @@ worker processes, which have to send it (`docs/concepts/decoding.md` has the mea
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
+from lightly_fs.cpus import usable_cpus
 from lightly_fs.datasource.reader import Buffer, Reader
 from lightly_fs.decoding.budget import Budget
 from lightly_fs.decoding.images import DecodeSettings, decode_image
@@ -37,11 +37,13 @@ class ImageBatch:
             sample, is zeros.
         samples: At most B samples, in inventory order.
         results: What became of each of `samples`.
+        copies: (B, L, L, 3) uint8, the larger copies where the settings ask for them.
     """
 
     pixels: Tensor
     samples: Sequence[Sample]
     results: Sequence[ImageRecord | Failure]
+    copies: Tensor | None = None
 
 
 def image_batches(
@@ -68,14 +70,18 @@ def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - typed by torch as a list of 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pending:
     pixels: Tensor
+    copies: Tensor | None
     results: list[Future[ImageRecord | Failure] | Failure]
+
+    def rows(self, row: int) -> tuple[Tensor, Tensor | None]:
+        return self.pixels[row], None if self.copies is None else self.copies[row]
 
 
 class _Batches(Dataset[ImageBatch]):
     """Fetches batches in their order, and starts the following ones."""
 
     def __init__(self, samples: Sequence[Sample], reader: Reader, settings: DecodeSettings) -> None:
-        threads = settings.threads if settings.threads > 0 else len(os.sched_getaffinity(0))
+        threads = settings.threads if settings.threads > 0 else usable_cpus()
         self._pool = ThreadPoolExecutor(threads, "decode")
         self._samples = samples
         self._settings = settings
@@ -94,7 +100,7 @@ class _Batches(Dataset[ImageBatch]):
         pending = self._ahead.popleft()
         results = [r if isinstance(r, Failure) else r.result() for r in pending.results]
         samples = self._samples[indices[0] : indices[-1] + 1]
-        return ImageBatch(pending.pixels, samples, results)
+        return ImageBatch(pending.pixels, samples, results, pending.copies)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -104,10 +110,7 @@ class _Batches(Dataset[ImageBatch]):
 
     def _start(self) -> _Pending:
         """Hand the bytes of the next batch to the threads as they arrive."""
-        size = self._settings.size
-        batch = _Pending(
-            torch.zeros((self._settings.batch_size, size, size, 3), dtype=torch.uint8), []
-        )
+        batch = self._empty()
         stop = min(self._started + self._settings.batch_size, len(self._samples))
         for row, sample in enumerate(self._samples[self._started : stop]):
             data = self._too_large(sample) or next(self._stream)
@@ -115,10 +118,17 @@ class _Batches(Dataset[ImageBatch]):
                 batch.results.append(data)
                 continue
             self._bytes.take(len(data))
-            future = self._pool.submit(self._decode, sample, data, batch.pixels[row])
+            future = self._pool.submit(self._decode, sample, data, batch.rows(row))
             batch.results.append(future)
         self._started = stop
         return batch
+
+    def _empty(self) -> _Pending:
+        def images(side: int) -> Tensor:
+            return torch.zeros((self._settings.batch_size, side, side, 3), dtype=torch.uint8)
+
+        length = self._settings.copy_size
+        return _Pending(images(self._settings.size), images(length) if length else None, [])
 
     def _too_large(self, sample: Sample) -> Failure | None:
         """Refuse, unread, a file that no memory may hold and no image of allowed pixels needs."""
@@ -127,7 +137,9 @@ class _Batches(Dataset[ImageBatch]):
         reason = f"too large: {sample.size:,} bytes, more than {self._limit:,}"
         return Failure(sample.filename, Outcome.CORRUPT, reason)
 
-    def _decode(self, sample: Sample, data: Buffer, row: Tensor) -> ImageRecord | Failure:
+    def _decode(
+        self, sample: Sample, data: Buffer, rows: tuple[Tensor, Tensor | None]
+    ) -> ImageRecord | Failure:
         try:
             image = decode_image(data, self._settings)
         except MemoryError:
@@ -136,7 +148,10 @@ class _Batches(Dataset[ImageBatch]):
             self._bytes.give(len(data))
         if isinstance(image, str):
             return Failure(sample.filename, Outcome.CORRUPT, image)
+        row, copy = rows
         row.copy_(torch.from_numpy(image.pixels))
+        if copy is not None and image.copy is not None:
+            copy.copy_(torch.from_numpy(image.copy))
         return ImageRecord(
             filename=sample.filename,
             width=image.width,

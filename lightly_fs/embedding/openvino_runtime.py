@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightly_fs import __version__
+from lightly_fs.cpus import usable_cpus
 from lightly_fs.embedding.embedder import FromPixels, Network
 from lightly_fs.embedding.torch_runtime import vector_length
 from lightly_fs.errors import MissingExtraError, ModelError
@@ -41,15 +43,31 @@ _logger = logging.getLogger(__name__)
 
 
 class OpenVinoEmbedder:
-    """A network compiled for the CPU, embedding each batch as concurrent chunks of fixed shape."""
+    """A network compiled for the CPU, embedding each batch as concurrent chunks of fixed shape.
 
-    def __init__(self, network: Network, cache: Path | None) -> None:
+    Attributes:
+        streams: How many chunks are embedded at the same time.
+    """
+
+    def __init__(self, network: Network, cache: Path | None, *, cpus: int | None = None) -> None:
+        """Convert the network, or find it converted, and compile it.
+
+        Args:
+            network: What to run.
+            cache: Where converted networks are kept; None keeps none.
+            cpus: On how many CPUs to run; None for all that this process may use.
+        """
         openvino = import_openvino()
         core = openvino.Core()
         hint = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}
+        cpus = usable_cpus() if cpus is None else cpus
+        # It sees the affinity, and chooses well within it, but knows nothing of quotas.
+        if cpus < len(os.sched_getaffinity(0)):
+            options["INFERENCE_NUM_THREADS"] = str(cpus)
         model = _cached(openvino, core, network, cache)
         compiled = core.compile_model(model, "CPU", options)
+        self.streams = int(compiled.get_property("NUM_STREAMS"))
         self._tensor = openvino.Tensor
         self._requests = openvino.AsyncInferQueue(compiled)
         self._requests.set_callback(_store)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from lightly_fs.datasource.table import mount_entries
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "mount"
+SECRET = "s3cr3t-that-is-made-up"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Host:
         entries = mount_entries()
         return [e.directory for e in entries if e.directory.is_relative_to(self.folder)]
 
+    def kept_keys(self) -> str:
+        """Return what the s3fs of the only mount was given as password file."""
+        (path,) = self.state.glob("*/passwd")
+        return path.read_text()
+
     def leftovers(self) -> list[str]:
         """Return everything that a failed or ended mount should have taken with it."""
         return [
@@ -108,3 +116,36 @@ def clear(host: Host) -> None:
         process.wait(5)
     for directory in host.mounts():
         subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+@dataclass(frozen=True)
+class Failed:
+    error: dict[str, str]
+    seconds: float
+    exit_code: int
+
+
+def fail_to_mount(host: Host, *words: str | Path, before: tuple[str, ...] = ()) -> Failed:
+    """Run `lightly-fs mount --json`; what it printed must be one error without a secret."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [*before, sys.executable, "-m", "lightly_fs", "mount", *map(str, words), "--json"],
+        env=host.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    seconds = time.monotonic() - started
+    assert done.returncode == 3, done.stdout + done.stderr
+    for secret in (SECRET, host.environ.get("AWS_SECRET_ACCESS_KEY", SECRET)):
+        assert not shows(done.stdout + done.stderr, secret)
+    return Failed(json.loads(done.stdout), seconds, done.returncode)
+
+
+def assert_clean(failed: Failed, host: Host, reason: str) -> None:
+    assert failed.error["reason"] == reason
+    assert failed.error["exit_code"] == 3
+    assert failed.error["hint"]
+    assert failed.seconds < 10
+    assert host.leftovers() == []

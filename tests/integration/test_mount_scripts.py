@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import S3Server
-from tests.integration.mounting import SCRIPTS, Host, clear, make_host
+from tests.integration.mounting import SCRIPTS, Host
 
 FAKE_S3FS = """\
 #!/bin/sh
@@ -33,13 +32,6 @@ done
 [ -z "${WAIT:-}" ] || { trap 'echo stopped >>"$RECORD"; exit 9' TERM; sleep 9 >&- 2>&- & wait; }
 exit "${CODE:-0}"
 """
-
-
-@pytest.fixture
-def host(tmp_path: Path, s3: S3Server) -> Iterator[Host]:
-    made = make_host(tmp_path, s3.environ())
-    yield made
-    clear(made)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,14 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run.sh"
 def test_everything_is_unmounted_and_the_code_is_the_runs(s3, images, tmp_path, words, code):
     source, target = s3.new_bucket(), s3.new_bucket()
     upload(s3, source, images)
-    environ = {**os.environ, **s3.environ(), "URL": s3.url, "TMPDIR": str(tmp_path)}
+    program = Path(sys.executable).with_name("lightly-fs")
+    environ = {
+        **os.environ,
+        **s3.environ(),
+        "URL": s3.url,
+        "TMPDIR": str(tmp_path),
+        "LIGHTLY_FS": str(program),
+    }
 
     done = subprocess.run(
         [
@@ -35,5 +43,8 @@ def test_everything_is_unmounted_and_the_code_is_the_runs(s3, images, tmp_path, 
     )
 
     assert done.returncode == code, done.stderr
+    if code == 0:
+        assert done.stdout.splitlines()[-1] == f"s3://{target}/r/report.pdf"
+        assert f"{tmp_path}" not in done.stderr
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert not list(tmp_path.iterdir())

@@ -53,6 +53,11 @@ def test_a_fraction_is_the_floor_of_the_decimal_that_was_written(n, thousandths)
     [
         ("n_samples=3", "unknown key `n_samples`", "stopping_condition.n_samples"),
         ("metod=random", "unknown key `metod`", "did you mean `method`?"),
+        ("nonsense=1", "unknown key `nonsense`", "--help-keys"),
+        ("dataset=1", "unknown key `dataset`", "--help-keys"),
+        ("stoping_condition.n_samples=1", "unknown key", "`stopping_condition.n_samples`?"),
+        ("n_sample=1", "unknown key", "`stopping_condition.n_samples`?"),
+        ("stopping_condition=1", "unknown key", "`stopping_condition.n_samples`?"),
         ("method=kmeans", "`method=kmeans`", "`coreset` or `random`"),
         ("stopping_condition.n_samples=1.5", "between 0.0 and 1.0", "fraction"),
         ("stopping_condition.n_samples=ten", "a count like 100", "fraction"),

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from lightly_fs.cli import COMMANDS
+from lightly_fs.cli.console import counted
+
 QUICK = ("model=colour-grid", "runtime=torch", "properties=off")
 
 
@@ -141,6 +144,17 @@ def test_every_key_is_listed_with_its_default_and_meaning():
         line.startswith("stopping_condition.n_samples") and "fraction" in line for line in lines
     )
     assert any(line.startswith("model ") and "bundled" in line for line in lines)
+    meaning = lines[0].index("Mounted directory")
+    assert {line[meaning - 2 : meaning] for line in lines} == {"  "}
+    assert all(line[meaning] != " " for line in lines)
+
+
+def test_every_command_has_a_summary_that_fits():
+    text = lightly_fs("--help", COLUMNS="80").stdout
+    listed = text.partition("Commands:\n")[2].splitlines()
+
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert "..." not in text.partition("Options:")[2]
 
 
 @pytest.mark.parametrize("words", [("sanity-check",), ("run", "sanity_check=True")])
@@ -149,7 +163,7 @@ def test_the_sanity_check_congratulates(words):
 
     assert done.returncode == 0, done.stdout
     assert "Congratulations! It looks like" in done.stdout
-    assert "bundled model" in done.stdout
+    assert re.search(r"bundled model +mobilenet\w+, version \d+ of its weights, ", done.stdout)
 
 
 def test_the_sanity_check_says_what_is_wrong_with_an_input():
@@ -159,6 +173,13 @@ def test_the_sanity_check_says_what_is_wrong_with_an_input():
     assert done.returncode == 1
     assert checks["input"]["ok"] is False
     assert "/does/not/exist" in checks["input"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 images"), (1, "1 image"), (1234, "1,234 images")]
+)
+def test_one_is_no_plural(number, text):
+    assert counted(number, "image") == text
 
 
 def test_keys_and_values_are_completed():
@@ -229,6 +250,45 @@ def test_what_nobody_expected_ends_without_a_traceback():
     assert done.returncode == 1
     assert done.stderr.startswith("error: OSError: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("run", "--help-keys"), ("--version",), ("run", "a=1")])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_has_gone_ends_it_like_sigpipe(words, stream):
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    done = subprocess.run([sys.executable, "-m", "lightly_fs", *words], **streams, check=False)
+    os.close(writer)
+
+    says_nothing = (stream == "stdout") == ("a=1" in words)
+    assert done.returncode == ((2 if "a=1" in words else 0) if says_nothing else 141)
+    assert b"Traceback" not in (done.stderr or b"") + (done.stdout or b"")
+    assert not (done.stderr and not says_nothing)
+
+
+@pytest.mark.parametrize("name", ["config", "data", "parts"])
+def test_a_file_where_a_folder_of_the_run_belongs_is_named(images, tmp_path, name):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / name).touch()
+    where = (f"input_dir={images}", f"output_dir={tmp_path}", "run_directory=r")
+    done = lightly_fs("run", *where, *QUICK, "--json")
+    error = json.loads(done.stdout)
+
+    assert (done.returncode, error["error"]) == (6, "ArtifactError")
+    assert error["message"] == f"`{tmp_path}/r/{name}` is a file where a folder belongs"
+    assert "move it away" in error["hint"]
+
+
+def test_list_freezes_no_model_that_does_not_exist(images, tmp_path):
+    where = (f"input_dir={images}", f"output_dir={tmp_path}", "run_directory=r")
+    wrong = lightly_fs("list", *where, "model=resnet81")
+    left = list(tmp_path.iterdir())
+    right = lightly_fs("list", *where, *QUICK)
+
+    assert (wrong.returncode, left, right.returncode) == (8, [], 0)
+    assert "there is no model `resnet81`" in wrong.stderr
+    assert "did you mean resnet18" in wrong.stderr
 
 
 def test_a_mistake_in_the_model_leaves_the_run_directory_free(images, tmp_path):

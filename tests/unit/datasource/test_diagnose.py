@@ -76,7 +76,7 @@ def test_open_region_of_an_aws_bucket_is_followed_once():
     with S3Stub("redirect") as stub, pytest.raises(MountError) as raised:
         find_bucket(bucket("http://s3.amazonaws.com"), {"http_proxy": stub.url}, timeout_s=2)
 
-    assert raised.value.reason in ("region", "endpoint")
+    assert raised.value.reason in ("region", "endpoint", "dns")
     assert "GET http://my-bucket.s3.amazonaws.com/" in stub.requests[0]
 
 
@@ -99,6 +99,16 @@ def test_refused_connection_is_told_at_once():
 
     assert raised.value.reason == "endpoint"
     assert time.monotonic() - started < 2
+
+
+def test_an_unknown_host_name_is_no_refused_connection():
+    with pytest.raises(
+        MountError, match=r"`no-such-host\.invalid` .* cannot be resolved"
+    ) as raised:
+        find_bucket(bucket("http://no-such-host.invalid:9000"), {}, timeout_s=5)
+
+    assert raised.value.reason == "dns"
+    assert "--url" in (raised.value.hint or "")
 
 
 def test_plain_server_behind_https_is_a_certificate_problem():

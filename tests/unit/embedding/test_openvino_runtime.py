@@ -52,6 +52,13 @@ def test_a_row_depends_neither_on_its_neighbours_nor_on_the_batch(embedder, batc
     assert np.array_equal(embedder.embed(images[order], []), embedder.embed(images, [])[order])
 
 
+def test_a_quota_gives_fewer_streams_and_the_same_vectors(embedder, cache):
+    need("cpus", missing=None if embedder.streams > 1 else "there is one stream without a quota")
+    limited = OpenVinoEmbedder(small_network(), cache, cpus=1)
+    assert limited.streams == 1
+    assert np.array_equal(limited.embed(pixels(64), []), embedder.embed(pixels(64), []))
+
+
 def test_the_card_records_the_precision_that_is_used(embedder):
     core = import_openvino().Core()
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
