@@ -1,6 +1,6 @@
 """Measure a whole run, from a bucket 20 ms away to the report, against the naive program.
 
-    python scripts/bench_run.py [--images 2500] [--cases naive bundled same off] [--work DIR]
+    python scripts/bench_run.py [--images 2500] [--cases naive bundled …] [--work DIR]
 
 Makes the images, serves them with `rclone serve s3` behind a proxy that delays each response, and
 runs every case in a fresh process with empty caches. CPU and memory are those of the whole process
@@ -9,9 +9,10 @@ JSON line per case, then one with the ratios. `beyond_start` (the whole process)
 embed stage) subtract a run on 64 images; left out when there are not ten times as many.
 
 Cases: `naive` (`naive_pipeline.py` on the first `--naive-images`; `img_s_extrapolated` is for all
-of them, with its start counted once), `bundled` (the default model),
-`same` (the naive program's model), `off` (bundled, no properties), `mount` (bundled, read through
-s3fs), `alone` (decoding and inference in one process, bytes in memory).
+of them, with its start counted once), `bundled` (the default model), `same` (the naive program's
+model), `off` and `same-off` (without properties, which the naive program does not measure
+either), `mount` (bundled, read through s3fs), `alone` (decoding and inference in one process,
+bytes in memory).
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ RUNS = {
     "bundled": [],
     "same": [f"model=torchvision/{MODEL}", "weights=random"],
     "off": ["properties=off"],
+    "same-off": [f"model=torchvision/{MODEL}", "weights=random", "properties=off"],
     "mount": ["read_through=mount"],
 }
+DEFAULT = ["naive", "bundled", "same", "off", "same-off", "alone"]
 
 
 @contextlib.contextmanager
@@ -275,7 +278,7 @@ def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return round(cast("float", results[a][key]) / cast("float", results[b][other or key]), 2)
 
     ratios: dict[str, float | None] = {}
-    for case in ("bundled", "same"):
+    for case in ("bundled", "same", "off", "same-off"):
         whole = ratio(case, "naive", "img_s", "img_s_extrapolated")
         ratios[f"{case}_of_naive_whole_process"] = whole
         ratios[f"{case}_of_naive_beyond_start"] = ratio(
@@ -286,7 +289,7 @@ def compare(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
             ratios[f"{case}_of_naive_{name}"] = ratio(case, "naive", f"{name}_img_s")
     for key in ("img_s", "beyond_start_img_s", "embed_img_s", "steady_img_s"):
         ratios[f"properties_on_of_off_{key}"] = ratio("bundled", "off", key)
-    for case in ("bundled", "same", "off"):
+    for case in ("bundled", "same", "off", "same-off"):
         for key in ("embed_cpu_ms_per_image", "steady_cpu_ms_per_image"):
             ratios[f"{case}_{key}_of_alone"] = ratio(case, f"alone-{case}", key, "cpu_ms_per_image")
     targets = {"bundled_of_naive": 18, "same_of_naive": 13, "cpu_of_alone": 1.25, "on_of_off": 0.67}
@@ -304,7 +307,7 @@ def main() -> int:
     parser.add_argument("--delay-ms", type=float, default=20)
     parser.add_argument("--work", type=Path, help="where images are made and kept")
     parser.add_argument("--keep-caches", action="store_true", help="later cases find warm caches")
-    parser.add_argument("--cases", nargs="+", default=["naive", "bundled", "same", "off", "alone"])
+    parser.add_argument("--cases", nargs="+", default=DEFAULT)
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         work = arguments.work
@@ -326,7 +329,7 @@ def main() -> int:
 
 def _measure(bench: Bench, case: str, cases: Sequence[str]) -> list[dict[str, Any]]:
     if case == "alone":
-        return bench.alone([one for one in ("bundled", "same", "off") if one in cases])
+        return bench.alone([one for one in RUNS if one in cases and one != "mount"])
     return [bench.naive() if case == "naive" else bench.lightly_fs(case)]
 
 
