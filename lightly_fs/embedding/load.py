@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -16,8 +16,15 @@ from safetensors import safe_open
 from torch import nn
 
 from lightly_fs.config.run import RunConfig, Runtime
-from lightly_fs.embedding import bundled
-from lightly_fs.embedding.checkpoint import State, load_state, read_state
+from lightly_fs.embedding import bundled, lightly_resnet
+from lightly_fs.embedding.checkpoint import (
+    Checkpoint,
+    State,
+    guess_name,
+    load_state,
+    read_checkpoint,
+    read_state,
+)
 from lightly_fs.embedding.colour_grid import build_colour_grid
 from lightly_fs.embedding.csv import CsvEmbedder
 from lightly_fs.embedding.download import download, is_url
@@ -27,6 +34,7 @@ from lightly_fs.embedding.torch_runtime import TorchEmbedder
 from lightly_fs.errors import ConfigError, LightlyFSError, ModelError
 
 RANDOM = "random"
+BUNDLED = "bundled"
 _logger = logging.getLogger(__name__)
 
 
@@ -39,7 +47,9 @@ class Family(Protocol):
 
     def fetch(self, name: str, cache: Path) -> Path: ...
 
-    def build(self, name: str, state: State | None) -> Network: ...
+    def build(
+        self, name: str, state: State | None, *, input_size: int | None = None
+    ) -> Network: ...
 
 
 FAMILIES = {
@@ -68,7 +78,12 @@ def load_embedder(config: RunConfig, filenames: Iterable[str] = ()) -> Embedder:
         raise ConfigError(f"{' and '.join(given)} exclude one another", hint=f"keep {given[0]}=")
     if config.embeddings:
         return CsvEmbedder(Path(config.shared_dir, config.embeddings), filenames)
-    embedder = _start(config)
+    return start_embedder(config, lambda: load_network(config))
+
+
+def start_embedder(config: RunConfig, network: Callable[[], Network]) -> Embedder:
+    """Return a network on the runtime that was asked for, or on the fastest one that is there."""
+    embedder = _start(config, network)
     info = embedder.info
     _logger.info(
         "model %s: %d dimensions from %d px, %s %s, weights %s",
@@ -79,42 +94,101 @@ def load_embedder(config: RunConfig, filenames: Iterable[str] = ()) -> Embedder:
 
 
 def load_network(config: RunConfig) -> Network:
-    """Return the model that `config` names, with its weights."""
+    """Return the model that `config` names, with its weights.
+
+    Weights that are given without a model (`model=bundled`, the default) tell by themselves which
+    network they are of when our training or the lightly library wrote them.
+    """
     cache = _cache(config) / "weights"
-    if config.model == "bundled":
-        return load_bundled(_given_weights(config, cache))
     if config.model == "colour-grid":
         return build_colour_grid()
-    family, name = _find(config.model)
-    if config.weights == RANDOM:
+    if config.weights == RANDOM and config.model != BUNDLED:
+        family, name = _find(config.model)
         _logger.warning("weights=random: the embeddings of %s mean nothing", config.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return family.build(name, None)
-    path = _given_weights(config, cache) or family.fetch(name, cache)
-    return family.build(name, read_state(path))
+    path = _given_weights(config, cache)
+    if path is not None:
+        return load_weights(path, config.model)
+    if config.model == BUNDLED:
+        return load_bundled()
+    family, name = _find(config.model)
+    return family.build(name, read_state(family.fetch(name, cache)))
+
+
+def load_weights(path: Path, model: str = BUNDLED) -> Network:
+    """Return the network whose weights are in a file.
+
+    Args:
+        path: Weights of any kind that `read_checkpoint` reads.
+        model: Which network; `bundled` takes the one that the file was written for, where it
+            says so, and else the bundled one.
+
+    Raises:
+        ModelError: The file cannot be read, or does not fit.
+    """
+    checkpoint = read_checkpoint(path)
+    lightly = lightly_resnet.recognise(checkpoint.state)
+    if model == BUNDLED:
+        own = checkpoint.model or BUNDLED
+        if lightly is not None and (own == BUNDLED or own.startswith(lightly_resnet.PREFIX)):
+            variant, state = lightly
+            size = checkpoint.input_size
+            network = lightly_resnet.build(variant, state, source=str(path), input_size=size)
+        elif own == BUNDLED:
+            network = _bundled_with(path, checkpoint)
+        else:
+            family, name = _find(own)
+            network = family.build(name, checkpoint.state, input_size=checkpoint.input_size)
+        if network.name != BUNDLED:
+            _logger.info("%s holds %s", path, network.name)
+        return network
+    family, name = _find(model)
+    try:
+        return family.build(name, checkpoint.state, input_size=checkpoint.input_size)
+    except ModelError as error:
+        made_for = checkpoint.model or (lightly and str(lightly[0]))
+        if made_for:
+            error.hint = f"leave model= out: the file holds {made_for}"
+        elif guess := guess_name(checkpoint.state):
+            error.hint = f"the names in the file are those of {guess}"
+        raise
 
 
 def load_bundled(path: Path | None = None) -> Network:
     """Return the model that ships with the package, with its own or other weights of its shape."""
-    file = path or bundled.BUNDLED_WEIGHTS
-    # As the module will hold them, so that their hash is the same from any file.
-    state = {name: value.float() for name, value in read_state(file).items()}
+    if path is not None:
+        return _bundled_with(path, read_checkpoint(path))
+    state = _as_float(read_state(bundled.BUNDLED_WEIGHTS))
 
     def build() -> nn.Module:
-        module = bundled.BundledNet()
-        problem = load_state(module, state)
-        if problem is not None:
-            raise ModelError(
-                f"{file} does not fit the bundled model: {problem}",
-                hint="name the network that the weights were made for, e.g. model=timm/resnet18",
-            )
-        return module.eval()
+        return _bundled_module(bundled.BUNDLED_WEIGHTS, state)
 
-    mean, std = bundled.MEAN, bundled.STD
-    if path is not None:
-        return Network.of("bundled", build(), bundled.INPUT_SIZE, mean=mean, std=std)
-    return Network("bundled", build, state, bundled.INPUT_SIZE, mean, std)
+    return Network(BUNDLED, build, state, bundled.INPUT_SIZE, bundled.MEAN, bundled.STD)
+
+
+def _bundled_with(path: Path, checkpoint: Checkpoint) -> Network:
+    module = _bundled_module(path, _as_float(checkpoint.state))
+    size = checkpoint.input_size or bundled.INPUT_SIZE
+    return Network.of(BUNDLED, module, size, mean=bundled.MEAN, std=bundled.STD)
+
+
+def _bundled_module(path: Path, state: State) -> nn.Module:
+    module = bundled.BundledNet()
+    problem = load_state(module, state)
+    if problem is not None:
+        guess = guess_name(state) or "timm/resnet18"
+        raise ModelError(
+            f"{path} does not fit the bundled model: {problem}",
+            hint=f"name the network that the weights were made for, e.g. model={guess}",
+        )
+    return module.eval()
+
+
+def _as_float(state: State) -> State:
+    """Return tensors as the module will hold them, so that their hash is the same from any file."""
+    return {name: value.float() for name, value in state.items()}
 
 
 def bundled_notice() -> str:
@@ -149,14 +223,13 @@ def _find(model: str) -> tuple[Family, str]:
     )
 
 
-def _start(config: RunConfig) -> Embedder:
-    """Return the model on the runtime that was asked for, or on the fastest one that is there."""
-    device = _device(config)
+def _start(config: RunConfig, load: Callable[[], Network]) -> Embedder:
+    device = choose_device(config)
+    network = load()
     if device.type == "cuda":
-        return TorchEmbedder(load_network(config), device)
+        return TorchEmbedder(network, device)
     if config.runtime is Runtime.OPENVINO:
-        return OpenVinoEmbedder(load_network(config), _cache(config) / "openvino")
-    network = load_network(config)
+        return OpenVinoEmbedder(network, _cache(config) / "openvino")
     if config.runtime is Runtime.AUTO:
         if importlib.util.find_spec("openvino") is None:
             _logger.info(
@@ -170,7 +243,13 @@ def _start(config: RunConfig) -> Embedder:
     return TorchEmbedder(network, device)
 
 
-def _device(config: RunConfig) -> torch.device:
+def choose_device(config: RunConfig) -> torch.device:
+    """Return where the model runs.
+
+    Raises:
+        ConfigError: `device` is no device, or `runtime` does not run there.
+        ModelError: It is a GPU that is not there.
+    """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
         raise ConfigError(f"device={config.device} is unknown", hint="auto, cpu, cuda or cuda:1")
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -14,17 +14,36 @@ from lightly_fs.embedding.download import NO_WEIGHTS_HINT, answers, download
 from lightly_fs.embedding.embedder import Network
 from lightly_fs.errors import ModelError
 
+ALIASES = {
+    "dinov2-small": "vit_small_patch14_dinov2.lvd142m",
+    "dinov2-base": "vit_base_patch14_dinov2.lvd142m",
+    "dinov2-small-reg": "vit_small_patch14_reg4_dinov2.lvd142m",
+    "dinov2-base-reg": "vit_base_patch14_reg4_dinov2.lvd142m",
+    "dinov3-small": "vit_small_patch16_dinov3.lvd1689m",
+    "dinov3-base": "vit_base_patch16_dinov3.lvd1689m",
+    "dinov3-convnext-tiny": "convnext_tiny.dinov3_lvd1689m",
+    "siglip2-base": "vit_base_patch16_siglip_224.v2_webli",
+    "clip-b32": "vit_base_patch32_clip_224.openai",
+    "clip-b16": "vit_base_patch16_clip_224.openai",
+}
+"""Short names for what people ask for by the name of the method."""
+
+_CLASSIFYING_SIZES = {"dinov2": 224}
+"""Input sizes by a word of the name, where timm's own (518 px) is for dense prediction: a quarter
+to a fifth of the work, and nearly the same neighbours."""
+
 
 def has_model(name: str) -> bool:
-    return bool(timm.is_model(name))
+    return name in ALIASES or bool(timm.is_model(name))
 
 
 def model_names() -> list[str]:
-    return list(timm.list_models())
+    return [*ALIASES, *timm.list_models()]
 
 
 def fetch(name: str, cache: Path) -> Path:
     """Return the pretrained weights of `name` (`resnet18`, `resnet18.a1_in1k`)."""
+    name = ALIASES.get(name, name)
     config = _config(name)
     if config.custom_load or not (config.hf_hub_id or config.url):
         raise ModelError(f"timm has no weights for {name} that load", hint=NO_WEIGHTS_HINT)
@@ -33,21 +52,38 @@ def fetch(name: str, cache: Path) -> Path:
     return download(config.url, cache)
 
 
-def build(name: str, state: State | None) -> Network:
-    """Return `name` with the weights of `state`, or as timm initialises it."""
+def build(name: str, state: State | None, *, input_size: int | None = None) -> Network:
+    """Return `name` with the weights of `state`, or as timm initialises it.
+
+    Args:
+        name: As timm knows it, or an alias.
+        state: Tensors by name; a classifier among them is left out.
+        input_size: S, pixels; None for the model's usual one.
+    """
+    name = ALIASES.get(name, name)
     config = _config(name)
     channels, height, width = config.input_size
     if channels != 3 or height != width:
         raise ModelError(
             f"timm/{name} takes {channels}x{height}x{width} images; square RGB ones are given"
         )
-    module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    side = input_size or _classifying_size(name, height)
+    # Only networks with position embeddings have a size; the others take any.
+    options: dict[str, Any] = (
+        {"img_size": side} if side != height and config.fixed_input_size else {}
+    )
+    module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     if state is not None:
         heads = (config.classifier,) if isinstance(config.classifier, str) else config.classifier
         problem = load_state(module, state, head=heads or ())
         if problem is not None:
-            module = _remapped(name, state, problem)
-    return Network.of(f"timm/{name}", module.eval(), height, mean=config.mean, std=config.std)
+            module = _remapped(name, state, problem, options)
+    return Network.of(f"timm/{name}", module.eval(), side, mean=config.mean, std=config.std)
+
+
+def _classifying_size(name: str, height: int) -> int:
+    sizes = (size for word, size in _CLASSIFYING_SIZES.items() if f"_{word}" in name)
+    return min(height, *sizes, height)
 
 
 def _config(name: str) -> Any:  # noqa: ANN401 - timm is untyped
@@ -59,11 +95,11 @@ def _config(name: str) -> Any:  # noqa: ANN401 - timm is untyped
     return config or timm.models.PretrainedCfg()
 
 
-def _remapped(name: str, state: State, problem: str) -> nn.Module:
+def _remapped(name: str, state: State, problem: str, options: dict[str, Any]) -> nn.Module:
     """Return the network loaded as timm loads originals: names and position grids are converted."""
     try:
         module: Any = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)}
+            name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)}, **options
         )
         module.reset_classifier(0)
     except Exception as error:

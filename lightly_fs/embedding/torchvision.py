@@ -28,11 +28,17 @@ def fetch(name: str, cache: Path) -> Path:
     return download(_weights(name).url, cache)
 
 
-def build(name: str, state: State | None) -> Network:
-    """Return `name` with the weights of `state`, or as torchvision initialises it."""
+def build(name: str, state: State | None, *, input_size: int | None = None) -> Network:
+    """Return `name` with the weights of `state`, or as torchvision initialises it.
+
+    Args:
+        name: As torchvision knows it.
+        state: Tensors by name; a classifier among them is left out.
+        input_size: S, pixels; None for the one of the model's classification.
+    """
     architecture = name.partition(".")[0]
     preset = _weights(name).transforms()
-    side = int(preset.crop_size[0])
+    side = input_size or int(preset.crop_size[0])
     module = torchvision.models.get_model(architecture, **_options(architecture, side))
     head = remove_last_layer(module)
     if state is not None:

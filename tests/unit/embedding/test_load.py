@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from lightly_fs.config.run import RunConfig
-from lightly_fs.embedding import bundled
+from lightly_fs.embedding import bundled, lightly_resnet
 from lightly_fs.embedding.load import load_bundled, load_embedder, load_network
 from lightly_fs.errors import ConfigError, MissingExtraError, ModelError
 from tests.unit.embedding.networks import pixels
@@ -156,3 +156,59 @@ def test_the_colour_grid_tells_colours_apart_and_no_flat_image_is_a_zero_vector(
     assert vectors.shape == (256, 48)
     assert (np.linalg.norm(vectors, axis=1) > 0).all()
     assert (np.diff(vectors[:, 0]) > 0).all()
+
+
+def trained(path, state, model: str, size: int) -> None:
+    """Write a checkpoint as our training does."""
+    named = {f"model.backbone.{name}": value for name, value in state.items()}
+    named["model.projection_head.layers.0.weight"] = torch.zeros(8, 8)
+    content = {"state_dict": named, "lightly_fs": {"model": model, "input_size": size}, "epoch": 1}
+    torch.save({**content, "optimizer_states": [{"param_groups": [{"lr": 0.1}]}]}, path)
+
+
+def test_a_checkpoint_of_ours_needs_no_model(config, tmp_path):
+    torch.manual_seed(0)
+    state = timm_package.create_model("test_resnet", pretrained=False, num_classes=0).state_dict()
+    trained(tmp_path / "lightly_epoch_1.ckpt", state, "timm/test_resnet", 96)
+    network = load_network(config(checkpoint="lightly_epoch_1.ckpt"))
+    assert (network.name, network.input_size) == ("timm/test_resnet", 96)
+    assert torch.equal(network.module.conv1[0].weight, state["conv1.0.weight"])
+    named = load_network(config(checkpoint="lightly_epoch_1.ckpt", model="timm/test_resnet"))
+    assert named.weights_sha256() == network.weights_sha256()
+
+
+def test_a_checkpoint_of_the_bundled_network_keeps_the_size_that_it_was_trained_with(
+    config, tmp_path
+):
+    trained(tmp_path / "x.ckpt", load_bundled().module.state_dict(), "bundled", 96)
+    network = load_network(config(checkpoint="x.ckpt"))
+    assert (network.name, network.input_size) == ("bundled", 96)
+    assert network.weights_sha256() == load_bundled().weights_sha256()
+
+
+def test_a_checkpoint_of_ours_under_another_name_says_what_it_holds(config, weights, tmp_path):
+    trained(tmp_path / "x.ckpt", load_bundled().module.state_dict(), "bundled", 64)
+    with pytest.raises(ModelError, match="do not fit timm/test_resnet") as caught:
+        load_network(config(checkpoint="x.ckpt", model="test_resnet"))
+    assert caught.value.hint == "leave model= out: the file holds bundled"
+
+
+def test_a_checkpoint_of_lightly_under_another_name_says_what_it_holds(config, tmp_path):
+    variant = lightly_resnet.Variant("resnet-9", 0.0625, 16)
+    state = lightly_resnet.build_module(variant).state_dict()
+    torch.save({f"model.backbone.{n}": value for n, value in state.items()}, tmp_path / "x.ckpt")
+    assert load_network(config(checkpoint="x.ckpt")).name == str(variant)
+    with pytest.raises(ModelError, match="do not fit timm/test_resnet") as caught:
+        load_network(config(checkpoint="x.ckpt", model="test_resnet"))
+    assert caught.value.hint == "leave model= out: the file holds lightly/resnet-9/d16/w0.0625"
+
+
+def test_weights_without_a_model_name_the_one_they_look_like(config, tmp_path):
+    state = timm_package.create_model("resnet18", pretrained=False).state_dict()
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(ModelError, match="does not fit the bundled model: ") as caught:
+        load_network(config(checkpoint="x.pth"))
+    assert "model=timm/resnet18" in caught.value.hint
+    with pytest.raises(ModelError, match="do not fit timm/test_resnet") as caught:
+        load_network(config(checkpoint="x.pth", model="timm/test_resnet"))
+    assert caught.value.hint == "the names in the file are those of timm/resnet18"

@@ -138,3 +138,42 @@ def test_a_repository_without_weights_is_named(hub, tmp_path):
     with pytest.raises(ModelError, match=r"timm/test_resnet\.r160_in1k cannot be fetched"):
         timm.fetch("test_resnet", tmp_path)
     assert any(request.endswith("pytorch_model.bin") for request in hub.requests)
+
+
+def test_short_names_stand_for_weights_that_exist():
+    for alias, name in timm.ALIASES.items():
+        assert name in timm_package.list_pretrained(), alias
+        assert timm.has_model(alias)
+        assert timm_package.get_pretrained_cfg(name).hf_hub_id, alias
+        assert not timm_package.is_model(alias), alias
+
+
+def test_dinov2_is_run_at_the_size_of_classification_and_originals_are_converted():
+    original = timm_package.create_model("vit_small_patch14_dinov2", depth=1)
+    state = original.state_dict()
+    network = timm.build("dinov2-small", None)
+    assert (network.name, network.input_size) == (
+        "timm/vit_small_patch14_dinov2.lvd142m",
+        224,
+    )
+    assert state["pos_embed"].shape == (1, 1 + 37 * 37, 384)
+    full = {**network.module.state_dict(), "pos_embed": state["pos_embed"]}
+    converted = timm.build("dinov2-small", full)
+    assert converted.state["pos_embed"].shape == (1, 1 + 16 * 16, 384)
+
+
+def test_a_network_trained_with_another_input_size_keeps_it(full):
+    larger = timm_package.create_model(NAME, pretrained=False, img_size=192)
+    network = timm.build(NAME, larger.state_dict(), input_size=192)
+    assert network.input_size == 192
+    assert features(network.module, 192).shape == (2, network.module.num_features)
+    assert torch.equal(network.state["pos_embed"], larger.state_dict()["pos_embed"])
+
+
+def test_a_classifier_of_other_classes_is_left_out(full):
+    state = dict(full.state_dict())
+    state["head.weight"], state["head.bias"] = torch.zeros(7, 96), torch.zeros(7)
+    network = timm.build(NAME, state)
+    assert np.allclose(
+        features(network.module), features(timm.build(NAME, full.state_dict()).module)
+    )
