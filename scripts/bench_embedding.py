@@ -1,163 +1,282 @@
-"""How good and how fast are embeddings: k-NN classification and images per second.
+"""How good and how fast are embeddings: one JSON line per dataset and model, and a table.
 
-    python scripts/bench_embedding.py --data DIR
+    python scripts/bench_embedding.py --data DIR --table
+    python scripts/bench_embedding.py --models bundled timm/resnet18 --sets cifar10 --per-class 50
+    python scripts/bench_embedding.py --weights timm/resnet18=resnet18.safetensors
+    python scripts/bench_embedding.py --bank train/ --queries test/      # folders named by class
 
-k-NN top-1 with k=20: cosine similarity, votes weighted by exp(similarity / 0.07) as is usual for
-self-supervised models. Tiny ImageNet: all 60,000 training images of the data folder vote on the
-10,000 of its validation set. CIFAR-10: its training images vote on its test images (1,000 per
-class each). One JSON line per case. Compared are
+Datasets: `tiny-imagenet` (its training images vote on its validation images), `cifar10` (train on
+test), `coco-crops` (objects of COCO128 val2017 cut out by their boxes, at least 32 pixels wide and
+high, classes of at least five). Where there is no bank, all other images vote (leave-one-out).
 
-- bundled: the weights of the package;
-- random: the same network as initialised (measuring its batch norm statistics makes it worse);
-- pixels: the image at 32x32, minus the mean image, normalised.
+Models: any `model=` of the product, and the baselines `pixels` (32x32, minus the mean image),
+`colour-hog` (colour histogram and histogram of oriented gradients) and `random` (the bundled
+network untrained). A model whose weights cannot be had is named on standard error and left out.
 
-The speed is that of torch in float32 over preparing (squash to 128x128, normalise) and embedding.
+- knn_top1: 20 nearest by cosine, votes weighted by exp(similarity / 0.07);
+  knn_other_scenes (crops): those from the same photograph do not vote.
+- probe_top1: logistic regression on standardised vectors of at most 20,000 images of the bank
+  (their first 512 principal components where they are wider); its weight decay is chosen on a
+  fifth of them. Without a bank, in five folds that do not split a photograph.
+- duplicate_recall: how many changed copies are found at 1 % false positives. Positives are an
+  image and its copy (duplicate_crop: 80-95 % of its area; flip; jpeg: quality 30-70; light:
+  brightness and contrast +-20 %; half: of its resolution); negatives are each image and the
+  nearest other image of its class (not from the same photograph).
+- retrieval_top1: how often the nearest of all images to a crop of half its area is the original.
+- images_per_s, cpu_ms: preparation (from decoded pixels) and embedding on the runtime that a run
+  would choose; torch_images_per_s: on torch in float32.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
-import tarfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its name everywhere
-
-from lightly_fs.embedding.bundled import (
-    BUNDLED_WEIGHTS,
-    INPUT_SIZE,
-    MEAN,
-    STD,
-    BundledNet,
-    load_bundled_state,
+from embedding_metrics import (
+    Vectors,
+    cosines,
+    knn_predict,
+    leave_one_out,
+    nearest_of_class,
+    recall_at,
+    retrieval_top1,
+    top1,
 )
+from embedding_models import BASELINES, Model, embed_images, open_model, speed
+from image_changes import CHANGES, STRONG, changed
+from labelled_images import (
+    DATASETS,
+    TRAIN_ARCHIVES,
+    Dataset,
+    Images,
+    Labels,
+    read_archives,
+    read_given,
+)
+from linear_probe import fit, out_of_fold
 
-TRAIN_ARCHIVES = tuple(f"tiny-imagenet-train-{part}.tar" for part in range(3))
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-NEIGHBOURS = 20
-TEMPERATURE = 0.07
-DATASETS = {
-    "tiny-imagenet": (list(TRAIN_ARCHIVES), ["tiny-imagenet-val.tar"]),
-    "cifar10": (["cifar10-train.tar"], ["cifar10-test.tar"]),
+from lightly_fs.decoding.raster import Pixels
+from lightly_fs.errors import LightlyFSError
+
+__all__ = ["TRAIN_ARCHIVES", "Images", "Labels", "read_archives"]
+
+PARTS = ("knn", "probe", "duplicates", "retrieval", "speed")
+COPIED = 2_000
+Record = dict[str, object]
+COLUMNS = {
+    "model": "model",
+    "dimensions": "dim.",
+    "megabytes": "MB",
+    "knn_top1": "20-NN",
+    "knn_other_scenes": "… other photographs",
+    "probe_top1": "linear probe",
+    "duplicate_recall": "near duplicates",
+    **{f"duplicate_{name}": f"… {name}" for name in CHANGES},
+    "retrieval_top1": "retrieval",
+    "images_per_s": "images/s",
+    "torch_images_per_s": "… torch f32",
 }
-Embed = Callable[[Images], Tensor]
 
 
-def read_archives(paths: list[Path], per_class: int | None = None) -> tuple[Images, Labels]:
-    """Images (N, H, W, 3) of equal size from `<class>/<n>.webp` members, sorted by name."""
-    rows: list[tuple[str, str, Images]] = []
-    taken: dict[str, int] = {}
-    for path in paths:
-        with tarfile.open(path) as archive:
-            for member in sorted((m for m in archive if m.isfile()), key=lambda m: m.name):
-                name = Path(member.name).parent.name
-                taken[name] = taken.get(name, 0) + 1
-                handle = archive.extractfile(member)
-                if handle is None or (per_class is not None and taken[name] > per_class):
-                    continue
-                with Image.open(io.BytesIO(handle.read())) as image:
-                    rows.append((name, member.name, np.asarray(image.convert("RGB"))))
-    classes = {name: index for index, name in enumerate(sorted(taken))}
-    labels = np.array([classes[name] for name, _, _ in rows], dtype=np.int64)
-    return np.stack([pixels for _, _, pixels in rows]), labels
+class Copies:
+    """Changed copies of up to 2,000 queries, made once for all models."""
+
+    def __init__(self, images: Sequence[Pixels]) -> None:
+        order = np.random.default_rng(0).permutation(len(images))
+        self._images = images
+        self._made: dict[str, list[Pixels]] = {}
+        self.rows: Labels = np.sort(order[:COPIED]).astype(np.int64)
+
+    def of(self, name: str) -> list[Pixels]:
+        if name not in self._made:
+            change = CHANGES.get(name, STRONG)
+            self._made[name] = changed(self._images, self.rows.tolist(), change)
+        return self._made[name]
 
 
-def normalise(images: Tensor) -> Tensor:
-    """[0, 1] to what the network was trained on."""
-    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(STD).view(1, 3, 1, 1)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+def measure(dataset: Dataset, model: Model, copies: Copies, parts: Sequence[str]) -> Record:
+    """All figures of one model on one dataset."""
+    asked, bank = dataset.queries, dataset.bank
+    vectors = embed_images(model, asked.images)
+    known = None
+    if bank is not None and {"knn", "probe"} & set(parts):
+        known = embed_images(model, bank.images)
+    centre = (vectors if known is None else known).mean(0) if model.centred else np.float32(0)
+    vectors = vectors - centre
+    known = None if known is None else known - centre
+    record: Record = {
+        "dataset": dataset.name,
+        "model": model.name,
+        "runtime": model.runtime,
+        "dimensions": vectors.shape[1],
+        "megabytes": round(model.megabytes, 2),
+        "bank": len(bank or ()),
+        "queries": len(asked),
+        "classes": len(asked.classes),
+    }
+    if {"knn", "probe"} & set(parts):
+        record |= classified(dataset, vectors, known, parts)
+    made = {name: embed_images(model, copies.of(name)) - centre for name in _wanted(parts)}
+    if "duplicates" in parts:
+        negatives = nearest_of_class(vectors, asked.labels, asked.groups)[copies.rows]
+        record |= near_duplicates(vectors[copies.rows], made, negatives)
+    if "retrieval" in parts:
+        record["retrieval_top1"] = retrieval_top1(vectors, made["strong"], copies.rows)
+    return {key: round(v, 4) if isinstance(v, float) else v for key, v in record.items()}
 
 
-def prepare(pixels: Images, size: int = INPUT_SIZE) -> Tensor:
-    """The inference transform: squash to a square (antialiased bilinear), normalise."""
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-    images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    return normalise(images.clamp_(0, 1))
+def _wanted(parts: Sequence[str]) -> list[str]:
+    copies = list(CHANGES) if "duplicates" in parts else []
+    return [*copies, "strong"] if "retrieval" in parts else copies
 
 
-def embed_with(net: BundledNet) -> Embed:
-    net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return lambda pixels: torch.as_tensor(net(prepare(pixels)))
+def classified(
+    dataset: Dataset, vectors: Vectors, known: Vectors | None, parts: Sequence[str]
+) -> Record:
+    asked, bank = dataset.queries, dataset.bank
+    record: Record = {}
+    if "knn" in parts:
+        if bank is not None and known is not None:
+            nearest = knn_predict(known, bank.labels, vectors)
+        else:
+            nearest = leave_one_out(vectors, asked.labels)
+            if len(np.unique(asked.groups)) < len(asked):
+                others = leave_one_out(vectors, asked.labels, asked.groups)
+                record["knn_other_scenes"] = top1(others, asked.labels)
+        record["knn_top1"] = top1(nearest, asked.labels)
+    if "probe" in parts:
+        if bank is not None and known is not None:
+            predicted = fit(known, bank.labels).predict(vectors)
+        else:
+            predicted = out_of_fold(vectors, asked.labels, asked.groups)
+        record["probe_top1"] = top1(predicted, asked.labels)
+    return record
 
 
-def embed_pixels(pixels: Images) -> Tensor:
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-    return F.interpolate(images, (32, 32), mode="bilinear", antialias=True).flatten(1)
+def near_duplicates(originals: Vectors, copies: dict[str, Vectors], negatives: Vectors) -> Record:
+    """Recall at 1 % false positives; one threshold for all changes."""
+    negatives = negatives[~np.isnan(negatives)]
+    if not len(negatives):
+        raise ValueError("near duplicates need classes of at least two images")
+    similar = {name: cosines(originals, copies[name]) for name in CHANGES}
+    recalls = {f"duplicate_{name}": recall_at(s, negatives) for name, s in similar.items()}
+    overall = recall_at(np.concatenate(list(similar.values())), negatives)
+    return {"duplicate_recall": overall, **recalls}
 
 
-@torch.inference_mode()
-def embed_all(embed: Embed, pixels: Images, batch: int) -> tuple[Tensor, float]:
-    """Embeddings (N, D) and images per second."""
-    embed(pixels[:batch])
-    began = time.perf_counter()
-    parts = [embed(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
-    return torch.cat(parts), len(pixels) / (time.perf_counter() - began)
+def timed(model: Model, weights: Path | None, images: Sequence[Pixels]) -> Record:
+    rate, cost = speed(model, images)
+    record: Record = {"images_per_s": round(rate), "cpu_ms": round(cost, 3)}
+    if model.runtime.startswith("openvino") and model.name not in BASELINES:
+        rate, cost = speed(open_model(model.name, weights, "torch"), images)
+        record |= {"torch_images_per_s": round(rate), "torch_cpu_ms": round(cost, 3)}
+    elif model.runtime == "torch cpu f32":
+        record["torch_images_per_s"] = record["images_per_s"]
+    return record
 
 
-@torch.inference_mode()
-def knn_top1(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:
-    """Top-1 of the weighted vote of the nearest neighbours by cosine."""
-    bank, queries = F.normalize(bank), F.normalize(queries)
-    correct = 0
-    for rows in torch.arange(len(queries)).chunk(max(1, len(queries) // 1000)):
-        part, truth = queries[rows], labels[rows]
-        similarity, index = (part @ bank.T).topk(NEIGHBOURS)
-        votes = torch.zeros(len(part), int(bank_labels.max()) + 1)
-        votes.scatter_add_(1, bank_labels[index], (similarity / TEMPERATURE).exp())
-        correct += int((votes.argmax(1) == truth).sum())
-    return correct / len(queries)
+def cases(names: Sequence[str], weights: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
+    """Model names, each with the file of its weights if it is not to have its own."""
+    yield from ((name, None) for name in names)
+    for given in weights:
+        name, _, file = given.partition("=")
+        if not file:
+            raise SystemExit(f"--weights {given}: NAME=FILE is expected")
+        yield name, Path(file)
+
+
+def run(dataset: Dataset, args: argparse.Namespace, spent: dict[str, Record]) -> Iterator[Record]:
+    """Measure every model; `spent` keeps the speeds, which no dataset changes."""
+    copies = Copies(dataset.queries.images)
+    for name, file in cases(args.models, args.weights):
+        label = f"{name} ({file.name})" if file else name
+        try:
+            model = open_model(name, file, args.runtime)
+        except LightlyFSError as error:
+            print(f"{label} is left out: {error.message}", file=sys.stderr)
+            continue
+        record = measure(dataset, model, copies, args.parts)
+        if "speed" in args.parts and label not in spent:
+            spent[label] = timed(model, file, dataset.queries.images)
+        yield {**record, "model": label, **spent.get(label, {}), "cores": _cores()}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def table(records: Sequence[Record]) -> str:
+    """Markdown, one table per dataset; shares in per cent, the best of a column in bold."""
+    blocks = []
+    for dataset in dict.fromkeys(str(record["dataset"]) for record in records):
+        rows = [record for record in records if record["dataset"] == dataset]
+        keys = [key for key in COLUMNS if any(key in row for row in rows)]
+        first = rows[0]
+        bank = f"bank {first['bank']:,}" if first["bank"] else "leave-one-out"
+        lines = [
+            f"**{dataset}**: {first['queries']:,} queries, {bank}, {first['classes']} classes",
+            "",
+            "| " + " | ".join(COLUMNS[key] for key in keys) + " |",
+            "|---|" + "--:|" * (len(keys) - 1),
+        ]
+        lines += ["| " + " | ".join(_cell(rows, row, key) for key in keys) + " |" for row in rows]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _cell(rows: Sequence[Record], row: Record, key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, int | float):
+        return str(value or "")
+    if not key.startswith(("knn", "probe", "duplicate", "retrieval")):
+        return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+    best = max(v for each in rows if isinstance(v := each.get(key), int | float))
+    text = f"{100 * value:.1f} %"
+    return f"**{text}**" if value == best else text
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    data = os.environ.get("LIGHTLY_FS_TEST_DATA")
+    parser.add_argument("--data", type=Path, default=data, help="folder of the named datasets")
+    parser.add_argument("--sets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
+    parser.add_argument("--queries", type=Path, help="a folder or archive instead of --sets")
+    parser.add_argument("--bank", type=Path, help="who votes on --queries; default: leave-one-out")
+    parser.add_argument("--models", nargs="+", default=["bundled", *BASELINES])
+    parser.add_argument("--weights", nargs="+", default=[], metavar="NAME=FILE")
+    parser.add_argument("--runtime", default="auto", choices=["auto", "torch", "openvino"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--per-class", type=int, help="fewer images per class (bank and queries)")
+    parser.add_argument("--table", action="store_true", help="a markdown table after the lines")
+    parser.add_argument("--results", type=Path, help="only the table, of lines kept in a file")
+    args = parser.parse_args()
+    if not (args.data or args.queries or args.results):
+        parser.error("--data, --queries or --results is needed")
+    return args
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    data = os.environ.get("LIGHTLY_FS_TEST_DATA")
-    parser.add_argument("--data", type=Path, default=data, required=data is None)
-    parser.add_argument("--weights", type=Path, default=BUNDLED_WEIGHTS)
-    parser.add_argument("--per-class", type=int, help="fewer images per class (bank and queries)")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    for dataset, (bank_files, query_files) in DATASETS.items():
-        bank, bank_labels = read_archives([args.data / n for n in bank_files], args.per_class)
-        queries, labels = read_archives([args.data / n for n in query_files], args.per_class)
-        torch.manual_seed(0)
-        cases: dict[str, Embed] = {
-            "bundled": embed_with(load_bundled_state(args.weights)[0]),
-            "random": embed_with(BundledNet()),
-            "pixels": embed_pixels,
-        }
-        for name, embed in cases.items():
-            known, _ = embed_all(embed, bank, args.batch)
-            asked, speed = embed_all(embed, queries, args.batch)
-            mean = known.mean(0) if name == "pixels" else torch.zeros(known.shape[1])
-            truth = torch.from_numpy(labels)
-            top1 = knn_top1(known - mean, torch.from_numpy(bank_labels), asked - mean, truth)
-            record = {
-                "dataset": dataset,
-                "case": name,
-                "knn_top1": round(top1, 4),
-                "chance": round(1 / len(np.unique(labels)), 4),
-                "bank": len(bank),
-                "queries": len(queries),
-                "dimensions": known.shape[1],
-                "images_per_s": round(speed, 1),
-                "threads": args.threads,
-            }
-            sys.stdout.write(json.dumps(record) + "\n")
-            sys.stdout.flush()
+    args = parse_args()
+    if args.results:
+        print(table([json.loads(line) for line in args.results.read_text().splitlines()]))
+        return
+    records: list[Record] = []
+    spent: dict[str, Record] = {}
+    for name in [None] if args.queries else args.sets:
+        if name is None:
+            dataset = read_given(args.queries, args.bank, args.per_class)
+        else:
+            dataset = DATASETS[name](args.data, args.per_class)
+        for record in run(dataset, args, spent):
+            print(json.dumps(record), flush=True)
+            records.append(record)
+    if args.table:
+        print(f"\n{table(records)}")
 
 
 if __name__ == "__main__":

@@ -35,10 +35,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_embedding import TRAIN_ARCHIVES, Images, Labels, normalise, prepare, read_archives
+from labelled_images import TRAIN_ARCHIVES, Images, Labels, read_archives
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
+from train_images import Augmentation, augment, prepare
 
 from lightly_fs.embedding import bundled
 from lightly_fs.embedding.bundled import INPUT_SIZE, BundledNet
@@ -60,10 +61,7 @@ class Config:
     ema_decay: float = 0.997
     held_out_per_class: int = 5
     sizes: tuple[tuple[float, int], ...] = ((0.50, 64), (0.82, 96), (1.0, 128))
-    smallest_crop: float = 0.3
-    jitter: float = 0.35
-    gray: float = 0.1
-    blur: float = 0.15
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     threads: int = os.cpu_count() or 1
 
 
@@ -74,52 +72,6 @@ def hold_out(labels: Labels, per_class: int, seed: int) -> tuple[Labels, Labels]
     starts = np.searchsorted(labels[by_class], np.arange(labels.max() + 1))
     held = np.concatenate([by_class[s : s + per_class] for s in starts])
     return np.setdiff1d(np.arange(len(labels)), held), held
-
-
-def random_crop(images: Tensor, size: int, smallest: float, rng: torch.Generator) -> Tensor:
-    """Random resized crop and flip of a batch in one sampling.
-
-    Above 64 pixels the crop may be larger than the image (mirrored at its edges): its content is
-    then nearly as sharp as a photograph squashed to that size, which mere enlargement is not.
-    """
-    n = len(images)
-    largest = 1.0 + max(0, size - images.shape[-1]) / images.shape[-1]
-    area = smallest + (largest - smallest) * torch.rand(n, generator=rng)
-    aspect = torch.exp((torch.rand(n, generator=rng) * 2 - 1) * math.log(4 / 3))
-    width, height = (area * aspect).sqrt(), (area / aspect).sqrt()
-    shift_x = (torch.rand(n, generator=rng) * 2 - 1) * (1 - width).abs()
-    shift_y = (torch.rand(n, generator=rng) * 2 - 1) * (1 - height).abs()
-    flip = (torch.rand(n, generator=rng) < 0.5).float() * 2 - 1
-    zero = torch.zeros(n)
-    rows = (torch.stack([width * flip, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1))
-    grid = F.affine_grid(torch.stack(rows, 1), [n, 3, size, size], align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-
-def random_colour(images: Tensor, config: Config, rng: torch.Generator) -> Tensor:
-    """Brightness, contrast and saturation of each image by its own factors; some to grey."""
-    n = len(images)
-
-    def factor() -> Tensor:
-        spread = torch.rand(n, 1, 1, 1, generator=rng) * 2 - 1
-        return 1 + config.jitter * spread
-
-    luma = (images * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    grey = (torch.rand(n, 1, 1, 1, generator=rng) < config.gray).float()
-    saturation = factor() * (1 - grey)
-    images = luma + (images - luma) * saturation
-    mean = luma.mean((2, 3), keepdim=True)
-    return ((mean + (images - mean) * factor()) * factor()).clamp_(0, 1)
-
-
-def augment(pixels: Images, size: int, config: Config, rng: torch.Generator) -> Tensor:
-    """A training batch: crop, flip, colour, and a few images at half their resolution."""
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-    coarse = torch.rand(len(images), generator=rng) < config.blur
-    half = F.avg_pool2d(images[coarse], 2)
-    images[coarse] = F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
-    images = random_crop(images, size, config.smallest_crop, rng)
-    return normalise(random_colour(images, config, rng))
 
 
 class PointwiseConv(nn.Conv2d):
@@ -259,7 +211,7 @@ class Run:
     def gradients(self, worker: int, rows: Labels, size: int, seed: int) -> tuple[Tensor, ...]:
         """The loss and the gradients of one part of a batch, on one thread."""
         rng = torch.Generator().manual_seed(seed)
-        inputs = augment(self.images[rows], size, self.config, rng)
+        inputs = augment(self.images[rows], size, self.config.augmentation, rng)
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.replicas[worker](inputs).float()
         targets = torch.from_numpy(self.labels[rows])
