@@ -95,7 +95,7 @@ class StageLines(AbstractContextManager["StageLines"]):
         seconds = time.monotonic() - self._started
         stage = self._stage.value if self._stage else ""
         parts = [_counted(done, total)] if done or total else []
-        if self._stage in (Stage.LIST, Stage.EMBED) and seconds > 0.5 and done:
+        if self._stage in (Stage.LIST, Stage.TRAIN, Stage.EMBED) and seconds > 0.5 and done:
             parts.append(f"{done / seconds:,.0f} img/s")
         if note:
             parts.append(note)

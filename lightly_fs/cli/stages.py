@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HELP = {
     Stage.LIST: "Freeze the inventory of a run.",
+    Stage.TRAIN: "List, and train the model on the images of the run.",
     Stage.EMBED: "List and embed; shards that are there already are kept.",
     Stage.SELECT: "List, embed, select; print the selected filenames.",
     Stage.REPORT: "Finish a run: what is missing, the report, the manifest.",
@@ -39,6 +40,9 @@ def _command(stage: Stage) -> click.Command:
         quiet: bool,
     ) -> int:
         config = read_config(words, config_file, flags)
+        if stage is Stage.TRAIN and not config.enable_training:
+            config = read_config((*words, "enable_training=True"), config_file, flags)
+            click.echo("enable_training=True: give it to the stages that follow, too", err=True)
         if stage is Stage.LIST:
             _require_known_model(config)
         return execute(config, stage, as_json=as_json, quiet=quiet)
@@ -71,4 +75,4 @@ def _require_known_model(config: RunConfig) -> None:
     )
 
 
-list_stage, embed_stage, select_stage, report_stage = map(_command, Stage)
+list_stage, train_stage, embed_stage, select_stage, report_stage = map(_command, Stage)

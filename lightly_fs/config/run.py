@@ -9,7 +9,10 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
+
+from lightly_fs.config.frozen import Frozen
+from lightly_fs.config.training import TrainingConfig
 
 ImageSize = int | tuple[int, int]
 _NAME_BYTES = 255
@@ -39,19 +42,7 @@ class Runtime(StrEnum):
     OPENVINO = "openvino"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _number(cls, value: object, info: ValidationInfo) -> object:
-        expected = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and expected in (int, float, ImageSize):
-            raise ValueError(f"a number is expected, not {value}")
-        return value
-
-
-class StoppingCondition(_Frozen):
+class StoppingCondition(Frozen):
     """When a selection stops: at the first condition met; with none, everything is selected."""
 
     n_samples: int | float = Field(
@@ -96,7 +87,7 @@ class StoppingCondition(_Frozen):
         return min(self.n_samples, n_usable)
 
 
-class S3Config(_Frozen):
+class S3Config(Frozen):
     """How buckets given as `s3://…` are reached (a mounted directory knows by itself)."""
 
     url: str | None = Field(None, description="Endpoint; none is AWS. Also `AWS_ENDPOINT_URL`.")
@@ -116,7 +107,7 @@ class S3Config(_Frozen):
         return value or None
 
 
-class RunConfig(_Frozen):
+class RunConfig(Frozen):
     """One run. Names and defaults of the container's keys are kept; unknown keys are errors."""
 
     input_dir: str = Field(
@@ -144,6 +135,11 @@ class RunConfig(_Frozen):
     weights: str = Field("", description="Weights file or URL for `model`.")
     checkpoint: str = Field("", description="Checkpoint to embed with, relative to `shared_dir`.")
     embeddings: str = Field("", description="Embeddings CSV, relative to `shared_dir`.")
+    enable_training: bool = Field(
+        default=False,
+        description="Train the model on the images first, by self-supervision: `lightly.*`.",
+    )
+    lightly: TrainingConfig = Field(default_factory=TrainingConfig)
     runtime: Runtime = Field(Runtime.AUTO, description="`torch`, `openvino`, or the faster one.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`.")
     batch_size: int = Field(64, ge=1, description="Images per forward pass.")
@@ -227,6 +223,11 @@ class RunConfig(_Frozen):
         Where things are read from, how fast, and by how many threads does not.
         """
         values = self.model_dump(mode="json", exclude=set(_OPERATIONAL))
+        if self.enable_training:
+            del values["lightly"]["loader"]["num_workers"]
+        else:
+            # As before there was training: those who do not train need not know of it.
+            del values["lightly"], values["enable_training"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -103,7 +103,8 @@ def mount(request: MountRequest, environ: Mapping[str, str], *, timeout_s: float
 
     Raises:
         MountError: `reason` is `credentials`, `passwd_file`, `bucket`, `prefix`, `region`,
-            `dns`, `endpoint`, `timeout`, `fuse`, `s3fs`, `occupied`, `stale`, `directory` or `cache`.
+            `dns`, `endpoint`, `timeout`, `fuse`, `s3fs`, `occupied`, `stale`, `directory` or
+            `cache`.
     """
     deadline = time.monotonic() + timeout_s
     found = find_bucket(request.locate(environ), environ, timeout_s=timeout_s / 2)

@@ -42,10 +42,21 @@ def embed_samples(
         config: `batch_size`, `num_threads`, `properties`, `normalize_embeddings` and limits.
         progress: Told how many more samples have ended, batch by batch.
     """
+    batches = image_batches(samples, reader, decode_settings(config, embedder.info.input_size))
+    return embed_batches(batches, embedder, config, progress=progress)
+
+
+def embed_batches(
+    batches: Iterator[ImageBatch],
+    embedder: Embedder,
+    config: RunConfig,
+    *,
+    progress: Callable[[int], None],
+) -> EmbeddedSamples:
+    """Return what `embed_samples` does, of images that are decoded already."""
     rows: list[Row] = []
     records: list[ImageRecord] = []
     failures: list[Failure] = []
-    batches = image_batches(samples, reader, _settings(config, embedder.info.input_size))
     for batch, vectors in _embedded(batches, embedder):
         for result, vector in zip(batch.results, vectors, strict=False):
             ended = _finish(result, vector, embedder, normalize=config.normalize_embeddings)
@@ -59,13 +70,15 @@ def embed_samples(
     return EmbeddedSamples(vectors=stacked, records=records, failures=failures)
 
 
-def _settings(config: RunConfig, size: int) -> DecodeSettings:
+def decode_settings(config: RunConfig, size: int, copy_size: int = 0) -> DecodeSettings:
+    """Return how a run decodes its images for a model with inputs of `size` pixels."""
     return DecodeSettings(
         size=size,
         properties=config.properties,
         max_pixels=config.max_image_pixels,
         threads=config.num_threads,
         batch_size=config.batch_size,
+        copy_size=copy_size,
     )
 
 

@@ -5,26 +5,35 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from lightly_fs.embedding.embed import embed_samples
+from lightly_fs.decoding.loader import ImageBatch, image_batches
+from lightly_fs.embedding.embed import decode_settings, embed_batches
 from lightly_fs.errors import TooManyFailuresError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.types import Failure, Outcome, Stage
+from lightly_fs.types import Failure, Outcome, Sample, Stage
 
 if TYPE_CHECKING:
     from lightly_fs.embedding.embedder import Embedder
 
 logger = logging.getLogger(__name__)
 
+Decoded = Callable[[int, Sequence[Sample]], Iterator[ImageBatch] | None]
+"""Gives the batches of a shard that is decoded already, or None."""
 
-def embed_missing(this: RunContext, embedder: Callable[[], Embedder]) -> None:
+
+def embed_missing(
+    this: RunContext,
+    embedder: Callable[[], Embedder],
+    decoded: Decoded | None = None,
+) -> None:
     """Embed and commit the shards that are missing.
 
     Args:
         embedder: Gives the model; called only when a shard is missing.
+        decoded: Gives the batches of a shard that needs not be read, or None.
 
     Raises:
         TooManyFailuresError: As soon as more samples failed than `max_failures` allows.
@@ -43,22 +52,41 @@ def embed_missing(this: RunContext, embedder: Callable[[], Embedder]) -> None:
         model = embedder()
         this.run_dir.set_model(model.info)
         with ThreadPoolExecutor(1, "write-part") as writer:
-            _embed_shards(this, model, missing, tally, writer)
+            batches = _batches(this, model.info.input_size, decoded or _read)
+            shards = ((number, batches(number)) for number in missing)
+            _embed_shards(this, model, shards, tally, writer)
     this.took(Stage.EMBED, since, open_samples)
+
+
+def _batches(
+    this: RunContext, size: int, decoded: Decoded
+) -> Callable[[int], Iterator[ImageBatch]]:
+    """Return what gives the images of a shard, from the datasource unless they are decoded."""
+
+    def batches(number: int) -> Iterator[ImageBatch]:
+        samples = this.inventory.shard(number, this.config.shard_size)
+        ready = decoded(number, samples)
+        settings = decode_settings(this.config, size)
+        return image_batches(samples, this.reader, settings) if ready is None else ready
+
+    return batches
+
+
+def _read(_number: int, _samples: Sequence[Sample]) -> None:
+    """Tell that no shard is decoded."""
 
 
 def _embed_shards(
     this: RunContext,
     model: Embedder,
-    missing: Iterable[int],
+    shards: Iterable[tuple[int, Iterator[ImageBatch]]],
     tally: _Tally,
     writer: ThreadPoolExecutor,
 ) -> None:
     """Write each part while the next shard is embedded; at most one is on its way."""
     pending: Future[None] | None = None
-    for number in missing:
-        samples = this.inventory.shard(number, this.config.shard_size)
-        embedded = embed_samples(samples, this.reader, model, this.config, progress=tally.advance)
+    for number, batches in shards:
+        embedded = embed_batches(batches, model, this.config, progress=tally.advance)
         tally.add(embedded.failures)
         if pending is not None:
             pending.result()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from lightly_fs.artifacts import Results, dump_images, write_results
 from lightly_fs.datasource.source import Source
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def finish(this: RunContext, results: Results) -> Counts:
+def finish(
+    this: RunContext, results: Results, training: Sequence[Mapping[str, Any]] = ()
+) -> Counts:
     """Write everything and commit the manifest; return the sums.
+
+    Args:
+        training: What was measured while the model was trained, epoch by epoch.
 
     Raises:
         ArtifactError: The sums do not hold, or an artifact could not be written whole.
@@ -42,7 +48,8 @@ def finish(this: RunContext, results: Results) -> Counts:
     if model is None:
         raise ArtifactError(f"{this.run_dir.uri} does not say which model made its embeddings")
     this.progress(Stage.REPORT, 0, None, "drawing")
-    report = build_report(_report_input(this, results, counts, model))
+    given = _report_input(this, results, counts, model)
+    report = build_report(replace(given, training=training))
     write_report(report, this.staging)
     logger.info("Writing report to %s", this.run_dir.uri)
     this.progress(Stage.REPORT, 0, None, "writing to the output")

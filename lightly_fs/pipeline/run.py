@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lightly_fs.artifacts import RunDir
 from lightly_fs.artifacts.run_dir import ELSEWHERE
@@ -26,7 +27,10 @@ from lightly_fs.pipeline.relevant_file import relevant_entries
 from lightly_fs.types import Counts, Progress, Stage, Timing, silent
 
 if TYPE_CHECKING:
-    from lightly_fs.embedding.embedder import Embedder
+    from lightly_fs.embedding.embedder import Embedder, Network
+    from lightly_fs.pipeline.training import Trained
+
+    Model = Future[Embedder | Network]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,8 @@ class RunResult:
         place: Where people find it: the directory, or `s3://…` when it was mounted for the run.
         counts: None when the run stopped before the samples were counted.
         selected: Filenames in the order they were chosen.
+        requests: Requests sent to the object store by this process, by kind.
+        training: What was measured of a model that was trained, epoch by epoch.
         was_complete: Nothing was done, an earlier process had finished the run.
     """
 
@@ -49,6 +55,8 @@ class RunResult:
     selected: Sequence[str] = ()
     timings: Mapping[Stage, Timing] = field(default_factory=dict)
     read_through: str = ""
+    requests: Mapping[str, int] = field(default_factory=dict)
+    training: Sequence[Mapping[str, Any]] = ()
     was_complete: bool = False
 
     @property
@@ -65,6 +73,8 @@ class RunResult:
             "partial": self.partial,
             "counts": None if self.counts is None else asdict(self.counts),
             "read_through": self.read_through,
+            "requests": dict(self.requests),
+            "training": [dict(entry) for entry in self.training],
             "timings": {
                 stage.value: {"seconds": round(one.seconds, 3), "samples": one.samples}
                 for stage, one in self.timings.items()
@@ -105,6 +115,7 @@ def run(
         inventory = _list(config, source, run_dir, progress, timings, model)
         stack.enter_context(_resumable(run_dir))
         if run_dir.complete:
+            _forget_images(config, run_dir)
             return RunResult(*_where(run_dir), run_dir.counts(), was_complete=True)
         if until is Stage.LIST:
             return RunResult(*_where(run_dir), timings=timings)
@@ -123,18 +134,23 @@ def run(
             timings,
             started,
         )
-        return _stages(this, until, _embedder(this, model))
+        return _stages(this, until, model)
 
 
 def _where(run_dir: RunDir) -> tuple[Path, str]:
     return run_dir.directory, place_of(run_dir)
 
 
-def _start_model(config: RunConfig, loader: ThreadPoolExecutor) -> Future[Embedder] | None:
-    if config.embeddings:
+def _start_model(config: RunConfig, loader: ThreadPoolExecutor) -> Model | None:
+    """Start loading what embeds, or what is to be trained."""
+    if config.embeddings and not config.enable_training:
         return None  # needs the inventory
 
-    def load() -> Embedder:
+    def load() -> Embedder | Network:
+        if config.enable_training:
+            from lightly_fs.training.network import starting_network
+
+            return starting_network(config)
         from lightly_fs.embedding.load import load_embedder
 
         return load_embedder(config)
@@ -142,10 +158,10 @@ def _start_model(config: RunConfig, loader: ThreadPoolExecutor) -> Future[Embedd
     return loader.submit(load)
 
 
-def _embedder(this: RunContext, model: Future[Embedder] | None) -> Callable[[], Embedder]:
+def _embedder(this: RunContext, model: Model | None) -> Callable[[], Embedder]:
     def wait() -> Embedder:
         if model is not None:
-            return model.result()
+            return cast("Embedder", model.result())
         from lightly_fs.embedding.load import load_embedder
 
         return load_embedder(this.config, this.inventory.table["filename"].to_pylist())
@@ -159,7 +175,7 @@ def _list(
     run_dir: RunDir,
     progress: Progress,
     timings: dict[Stage, Timing],
-    model: Future[Embedder] | None,
+    model: Model | None,
 ) -> Inventory:
     """Freeze the inventory; the one that the run directory holds must be the same."""
     since = time.monotonic()
@@ -177,7 +193,7 @@ def _list(
     return inventory
 
 
-def _try_model(config: RunConfig, model: Future[Embedder] | None, inventory: Inventory) -> None:
+def _try_model(config: RunConfig, model: Model | None, inventory: Inventory) -> None:
     """Let a mistake in the model show while its configuration can be corrected: nothing is there.
 
     Raises:
@@ -202,18 +218,50 @@ def _resumable(run_dir: RunDir) -> Iterator[None]:
         raise
 
 
-def _stages(this: RunContext, until: Stage, embedder: Callable[[], Embedder]) -> RunResult:
+def _stages(this: RunContext, until: Stage, model: Model | None) -> RunResult:
+    trained = _train(this, model)
+    if until is Stage.TRAIN:
+        return _result(this, trained)
     from lightly_fs.pipeline.embedding import embed_missing
     from lightly_fs.pipeline.reporting import finish
     from lightly_fs.pipeline.selecting import choose
 
-    where, kind = _where(this.run_dir), this.reader.kind
-    embed_missing(this, embedder)
+    if trained is None:
+        embed_missing(this, _embedder(this, model))
+    else:
+        embed_missing(this, trained.embedder, trained.decoded)
     if until is Stage.EMBED:
-        return RunResult(*where, timings=this.timings, read_through=kind)
+        return _result(this, trained)
     results = choose(this)
     selected = results.names(results.selected)
     if until is Stage.SELECT:
-        return RunResult(*where, None, selected, this.timings, kind)
-    counts = finish(this, results)
-    return RunResult(*where, counts, selected, this.timings, kind)
+        return replace(_result(this, trained), selected=selected)
+    counts = finish(this, results, trained.history if trained else ())
+    _forget_images(this.config, this.run_dir)
+    return replace(_result(this, trained), counts=counts, selected=selected)
+
+
+def _train(this: RunContext, model: Model | None) -> Trained | None:
+    if not this.config.enable_training or model is None:
+        return None
+    from lightly_fs.pipeline.training import train_network
+
+    return train_network(this, cast("Network", model.result()))
+
+
+def _result(this: RunContext, trained: Trained | None) -> RunResult:
+    return RunResult(
+        *_where(this.run_dir),
+        timings=this.timings,
+        read_through=this.reader.kind,
+        requests=this.reader.statistics().requests,
+        training=trained.history if trained else (),
+    )
+
+
+def _forget_images(config: RunConfig, run_dir: RunDir) -> None:
+    """Delete the decoded images that a complete run needs no more."""
+    if config.enable_training:
+        from lightly_fs.pipeline.training import pack_directory
+
+        shutil.rmtree(pack_directory(config, run_dir.run_id), ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,8 @@ class ReportInput:
             number of pixels, or None when the image cannot be had. Called from several threads.
         mounted_at: Where the mount that the user made shows the input; "" when there is none, or
             when `facts.input_uri` is that directory.
+        training: What was measured while the model was trained, epoch by epoch; the first entry
+            is from before. Empty when nothing was trained.
     """
 
     facts: RunFacts
@@ -60,6 +63,7 @@ class ReportInput:
     duplicates: Sequence[Duplicate]
     image: Callable[[str, int], Pixels | None]
     mounted_at: str = ""
+    training: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, eq=False)

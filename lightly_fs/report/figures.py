@@ -100,6 +100,10 @@ def draw(report: Report) -> dict[str, Drawing]:
             made |= _maps(report, drawn)
         if report.properties:
             made["properties"] = _rendered(_property_grid(report.properties))
+        if report.given.training:
+            from lightly_fs.report.training import training_figure
+
+            made["training"] = _rendered(training_figure(report.given.training))
         for number, pair in enumerate(report.pairs):
             png = _pair(report, pair)
             if png is not None:
@@ -120,7 +124,8 @@ def _rendered(figure: Figure, *, svg: bool = True, dpi: int = 160) -> Drawing:
     return Drawing(png.getvalue(), vector.getvalue() if svg else None)
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    """Return a figure of so many millimetres, and its axes (rows, columns)."""
     from matplotlib.figure import Figure as New
 
     figure = New(figsize=(width * MILLIMETRE, height * MILLIMETRE), layout="constrained")
@@ -134,7 +139,7 @@ def _distances(report: Report) -> dict[str, Drawing]:
         ("distance_to_nearest_neighbor", statistics.neighbour, "Distance to the nearest neighbour"),
         ("distance_to_selection", statistics.covering, "Distance to the nearest image of the set"),
     ):
-        figure, axes = _figure(HALF, 64)
+        figure, axes = new_figure(HALF, 64)
         _compare(axes[0, 0], compared)
         axes[0, 0].set_xlabel(label)
         axes[0, 0].set_ylabel("Share of images")
@@ -146,7 +151,7 @@ def _distances(report: Report) -> dict[str, Drawing]:
         ("distance_distr_before", pairs.input, INPUT, "before: all candidates"),
         ("distance_distr_after", pairs.selected, SELECTED, "after: selected images"),
     ):
-        figure, axes = _figure(HALF, 57)
+        figure, axes = new_figure(HALF, 57)
         _log_bars(axes[0, 0], pairs.edges, values, colour)
         axes[0, 0].set_xlabel(f"Distance between two images, {label}")
         axes[0, 0].set_ylabel("Pairs")
@@ -227,7 +232,7 @@ def _say_empty(axes: Axes) -> None:
 def _property_grid(properties: Mapping[str, Comparison]) -> Figure:
     columns = 3
     rows = -(-len(properties) // columns)
-    figure, axes = _figure(FULL, 8 + 42 * rows, rows, columns)
+    figure, axes = new_figure(FULL, 8 + 42 * rows, rows, columns)
     known = [*PROPERTY_LABELS, *sorted(set(properties) - set(PROPERTY_LABELS))]
     drawn = [name for name in known if name in properties]
     for place, name in zip(axes.flat, drawn, strict=False):
@@ -254,7 +259,7 @@ def _maps(report: Report, drawn: Map) -> dict[str, Drawing]:
 
 
 def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
-    figure, grid = _figure(FULL, 108)
+    figure, grid = new_figure(FULL, 108)
     axes: Axes = grid[0, 0]
     chosen = np.isin(drawn.rows, report.sets.selected)
     size = float(np.clip(9_000 / len(drawn.rows), 1.5, 22))

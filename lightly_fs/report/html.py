@@ -16,6 +16,7 @@ from lightly_fs.report.examples import Pair
 from lightly_fs.report.figures import Drawing
 from lightly_fs.report.savings import ASSUMPTIONS
 from lightly_fs.report.thumbnails import encode
+from lightly_fs.report.training import training_rows, training_words
 
 Values = dict[str, Any]
 
@@ -114,6 +115,10 @@ def _charts(report: Report, figures: Mapping[str, Drawing]) -> Values:
         )
         if "properties" in figures
         else None,
+        "training": _chart(figures["training"], training_words(report.given.training))
+        if "training" in figures
+        else None,
+        "training_rows": training_rows(report.given.training),
     }
 
 

@@ -16,6 +16,7 @@ from lightly_fs.report.examples import Pair
 from lightly_fs.report.figures import Drawing
 from lightly_fs.report.savings import ASSUMPTIONS
 from lightly_fs.report.thumbnails import encode
+from lightly_fs.report.training import training_rows, training_words
 
 Json = dict[str, Any]
 
@@ -107,6 +108,8 @@ def _data(report: Report, figures: Mapping[str, Drawing], photo: _Photos) -> Jso
         "sets": summary.set_rows(report),
         "notes": list(report.notes),
         "properties": "properties" in figures,
+        "training_words": training_words(report.given.training),
+        "training": training_rows(report.given.training),
         **_maps(report),
         **_examples(report, photo),
         **_left_out(report, photo),

@@ -184,7 +184,8 @@ def stages(report: Report) -> list[tuple[str, str, str, str]]:
     """Return stage, samples, time, rate; of this process, which may have resumed an earlier one."""
     names = {
         Stage.LIST: "List",
-        Stage.EMBED: "Read and embed",
+        Stage.TRAIN: "Read and train",
+        Stage.EMBED: "Embed" if report.given.training else "Read and embed",
         Stage.SELECT: "Select",
         Stage.REPORT: "Report",
     }
@@ -315,11 +316,12 @@ def _versus(compared: Comparison, text: str, key: str, empty: str) -> str:
 
 
 def configuration(config: RunConfig) -> list[tuple[str, str, bool]]:
-    """Return key, value and whether it differs from the default, of every key."""
+    """Return key, value and whether it differs from the default, of every key that counts."""
     defaults = dict(_flat(RunConfig.model_validate({}).model_dump(mode="json")))
     return [
         (key, "—" if value in ("", "null") else without_secrets(value), value != defaults.get(key))
         for key, value in _flat(config.model_dump(mode="json"))
+        if config.enable_training or not key.startswith("lightly.")
     ]
 
 

@@ -63,7 +63,21 @@ def test_a_fraction_is_the_floor_of_the_decimal_that_was_written(n, thousandths)
         ("stopping_condition.n_samples=ten", "a count like 100", "fraction"),
         ("stopping_condition.min_distance=nan", "a distance is 0 or more", "L2"),
         ("n_example_images=3", "must be even", "must be even"),
-        ("enable_training=True", "is not part of this version", "leave `enable_training` out"),
+        ("lightly.loader.batch_size=0", "greater than or equal to 1", "training step"),
+        ("lightly.loader.num_workers=-2", "greater than or equal to -1", "augment"),
+        ("lightly.model.name=resnet-20", "`lightly.model.name=resnet-20`", "ResNet"),
+        ("lightly.criterion.temperature=0", "greater than", "Temperature"),
+        ("lightly.optimizer.lr=0", "greater than 0", "Learning rate"),
+        ("lightly.optimizer.weight_decay=2", "less than or equal to 1", "decay"),
+        ("lightly.trainer.max_epochs=-1", "greater than or equal to 0", "Passes"),
+        ("lightly.trainer.precision=8", "16 or 32", "mixed"),
+        ("lightly.collate.cj_hue=1.5", "less than or equal to 1", "hue"),
+        ("lightly.collate.min_scale=0", "greater than 0", "crop"),
+        ("lightly.collate.sigmas=[2,1]", "the smaller one first", "blur"),
+        ("lightly.collate.rr_degrees=[10,-10]", "[from,to]", "Rotate"),
+        ("lightly.collate.cj_prob=true", "a number is expected", "jittered"),
+        ("lightly.checkpoint_callback.save_top_k=-2", "greater than or equal to -1", "lowest"),
+        ("lightly.trainer.max_epoch=3", "unknown key", "lightly.trainer.max_epochs"),
         ("datasource.dataset_id=5f", "needs the platform", "leave"),
         ("datasource.id=5f", "needs the platform", "leave"),
         ("run_directory=../x", "below the output", "Sub-folder"),
@@ -88,7 +102,7 @@ def test_a_mistake_names_the_key_and_the_fix(word, message, hint):
         "enable_corruptness_check=True",
         "remove_exact_duplicates=True",
         "pretagging=False",
-        "lightly.loader.batch_size=16",
+        "lightly.upload=",
         "datapool.name=",
         "worker.worker_id=",
     ],
@@ -191,3 +205,53 @@ def test_a_file_that_contradicts_itself_is_refused_by_name(tmp_path, content):
 def test_a_value_that_can_mean_nothing_is_refused(word, problem):
     with pytest.raises(ConfigError, match=problem):
         load_config([word])
+
+
+def test_the_keys_of_training_have_the_defaults_of_the_container():
+    training = load_config([]).lightly
+
+    assert (training.loader.batch_size, training.loader.num_workers) == (16, -1)
+    assert training.loader.shuffle
+    assert training.loader.drop_last
+    assert (training.model.out_dim, training.model.num_ftrs, training.model.width) == (128, 32, 1)
+    assert (training.criterion.temperature, training.criterion.memory_bank_size) == (0.5, 0)
+    assert (training.optimizer.lr, training.optimizer.weight_decay) == (1.0, 1e-5)
+    assert (training.trainer.gpus, training.trainer.max_epochs) == (1, 100)
+    assert training.trainer.precision == 32
+    assert training.collate.model_dump(exclude={"input_size"}) == {
+        "cj_prob": 0.8,
+        "cj_bright": 0.7,
+        "cj_contrast": 0.7,
+        "cj_sat": 0.7,
+        "cj_hue": 0.2,
+        "min_scale": 0.15,
+        "random_gray_scale": 0.2,
+        "gaussian_blur": 0.5,
+        "kernel_size": None,
+        "sigmas": (0.2, 2.0),
+        "vf_prob": 0.0,
+        "hf_prob": 0.5,
+        "rr_prob": 0.0,
+        "rr_degrees": None,
+    }
+    assert (training.seed, training.pre_trained) == (1, True)
+    assert training.checkpoint_callback.save_top_k == 1
+
+
+def test_keys_of_training_count_only_with_training():
+    assert load_config(["lightly.seed=2"]).digest() == load_config([]).digest()
+    on = load_config(["enable_training=True"])
+    assert on.digest() != load_config([]).digest()
+    assert on.digest() != load_config(["enable_training=True", "lightly.seed=2"]).digest()
+    workers = ["enable_training=True", "lightly.loader.num_workers=3"]
+    assert on.digest() == load_config(workers).digest()
+
+
+def test_values_of_training_are_read_from_words():
+    words = ["lightly.optimizer.weight_decay=1e-4", "lightly.collate.sigmas=[0.1,1]"]
+    training = load_config([*words, "lightly.collate.rr_degrees=15", "lightly.trainer.gpus=-1"])
+
+    assert training.lightly.optimizer.weight_decay == 1e-4
+    assert training.lightly.collate.sigmas == (0.1, 1.0)
+    assert training.lightly.collate.rr_degrees == 15
+    assert training.lightly.trainer.gpus == -1

@@ -121,3 +121,17 @@ def test_real_photographs(test_data: Path) -> None:
         image = decoded(data, DecodeSettings(size=64))
         assert difference(image.pixels, squashed(Image.open(io.BytesIO(data)))) < 1.5
         assert reason(data[: len(data) * 2 // 3]).startswith("truncated")
+
+
+def test_a_larger_copy_changes_nothing_else() -> None:
+    data = jpeg(scene(3, 640, 480))
+    small = dataclasses.replace(OFF, size=64)
+    plain, both = decoded(data, small), decoded(data, dataclasses.replace(small, copy_size=128))
+
+    assert plain.copy is None
+    assert both.copy is not None
+    assert both.copy.shape == (128, 128, 3)
+    assert np.array_equal(plain.pixels, both.pixels)
+    assert plain.pixel_hash == both.pixel_hash
+    smaller = np.asarray(Image.fromarray(both.copy).resize((64, 64), Image.Resampling.BILINEAR))
+    assert np.abs(smaller.astype(int) - both.pixels).mean() < 3

@@ -1,0 +1,294 @@
+"""The train stage: images are read once into the local pack, then epochs see nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightly_fs.decoding.loader import ImageBatch, image_batches
+from lightly_fs.embedding.checkpoint import RECORD as CARD
+from lightly_fs.embedding.embed import decode_settings
+from lightly_fs.embedding.embedder import Network
+from lightly_fs.embedding.load import start_embedder
+from lightly_fs.errors import ArtifactError, ConfigError
+from lightly_fs.pipeline.context import RunContext
+from lightly_fs.pipeline.embedding import Decoded, check_failures
+from lightly_fs.training.checkpoint import (
+    Content,
+    checkpoint_name,
+    epochs_of,
+    kept,
+    last_checkpoint,
+    write_checkpoint,
+)
+from lightly_fs.training.distributed import trainer_of
+from lightly_fs.training.network import cache_directory, starting_head, training_devices
+from lightly_fs.training.pack import Pack
+from lightly_fs.training.simclr import summary
+from lightly_fs.training.trainer import Plan, Trainer
+from lightly_fs.types import Sample, Stage
+
+if TYPE_CHECKING:
+    from lightly_fs.config import RunConfig
+    from lightly_fs.embedding.embedder import Embedder
+
+logger = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 60.0
+"""Checkpoints in between are written at most so often; the first and the last always are."""
+RECORD = "data/training.json"
+_COPY = 2
+"""Copies to cut views from have so many times a view's side: small crops stay sharp."""
+_BACKBONE = "model.backbone."
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What the train stage leaves to the embed stage.
+
+    Attributes:
+        embedder: Starts the trained network.
+        decoded: The images that need not be read again.
+        history: What was measured, epoch by epoch.
+    """
+
+    embedder: Callable[[], Embedder]
+    decoded: Decoded
+    history: Sequence[Mapping[str, Any]]
+
+
+def train_network(this: RunContext, network: Network) -> Trained:
+    """Train `network` on the images of the run, going on where a killed process was.
+
+    Raises:
+        ConfigError: There are too few images, or there is no room for them on the disk.
+        ModelError: A step does not fit into memory, or training diverges.
+        ArtifactError: The training was begun by another number of processes.
+    """
+    since = time.monotonic()
+    epochs = this.config.lightly.trainer.max_epochs
+    _require_batch(this.config, len(this.inventory), "listed")
+    size = network.input_size
+    pack = Pack(pack_directory(this.config, this.run_dir.run_id) / str(size), size, _COPY * size)
+    work = _Work(this, network, pack)
+    content = work.last_content()
+    done = 0 if content is None else int(content["epoch"]) + 1
+    if done < epochs:
+        _fill(this, pack)
+        content = work.train(content)
+    if content is not None:
+        work.stage(content)
+        network = _trained(network, content)
+    this.progress(Stage.TRAIN, len(this.inventory) * epochs, None, work.note(content))
+    this.took(Stage.TRAIN, since, len(this.inventory) * max(0, epochs - done))
+    return Trained(
+        lambda: start_embedder(this.config, lambda: network),
+        _decoded(pack, this.config.batch_size),
+        [] if content is None else content["history"],
+    )
+
+
+def pack_directory(config: RunConfig, run_id: str) -> Path:
+    """Return where the decoded images of a run lie until it is complete."""
+    return cache_directory(config) / "training" / run_id
+
+
+class _Work:
+    """A training and its checkpoints in the run directory."""
+
+    def __init__(self, this: RunContext, network: Network, pack: Pack) -> None:
+        self._this, self._network, self._pack = this, network, pack
+        self._files = this.run_dir.output.below(this.run_dir.folder)
+        self._settings = this.config.lightly
+        self._devices = training_devices(this.config)
+
+    def last_content(self) -> Content | None:
+        """Return the checkpoint to go on from, if there is one."""
+        found = last_checkpoint(self._files)
+        if found is None:
+            return None
+        began, now = found["processes"], self._devices.count
+        if began != now and int(found["epoch"]) + 1 < self._settings.trainer.max_epochs:
+            raise ArtifactError(
+                f"the training in {self._this.run_dir.uri} was begun by {began} processes, "
+                f"and this would go on with {now}",
+                hint=f"lightly.trainer.gpus={began}, or another run_directory",
+            )
+        logger.info("going on from %s", checkpoint_name(int(found["epoch"])))
+        return found
+
+    def train(self, resumed: Content | None) -> Content:
+        """Train to the end; return the last checkpoint."""
+        copies = self._pack.copies()
+        _require_batch(self._this.config, len(copies), "readable")
+        plan = Plan(
+            settings=self._settings,
+            devices=self._devices,
+            name=self._network.name,
+            size=self._network.input_size,
+            mean=self._network.mean,
+            std=self._network.std,
+            copies=copies,
+            head=starting_head(self._this.config),
+            resumed=resumed,
+        )
+        # A copy: training on several GPUs changes layers, and the original embeds.
+        backbone = copy.deepcopy(self._network.module)
+        depth = self._settings.summary_callback.max_depth
+        for line in summary(backbone, depth) if depth else ():
+            logger.info("%s", line)
+        logger.info("Training self-supervised model")
+        with trainer_of(plan, backbone) as trainer:
+            return self._epochs(trainer, len(copies))
+
+    def _epochs(self, trainer: Trainer, n_images: int) -> Content:
+        total, saved = self._settings.trainer.max_epochs, float("-inf")
+        content = trainer.checkpoint()
+        began, first = time.monotonic(), trainer.epoch
+
+        def report(epoch: int, images: int, loss: float) -> None:
+            note = f"epoch {epoch + 1} of {total}, loss {loss:.3f}"
+            self._this.progress(Stage.TRAIN, epoch * n_images + images, total * n_images, note)
+
+        for epoch in trainer.epochs(report):
+            rate = (epoch + 1 - first) * n_images / (time.monotonic() - began)
+            logger.info(
+                "epoch %d of %d: %s, %.0f img/s", epoch + 1, total, told(trainer.history[-1]), rate
+            )
+            self._this.lease.check()
+            last = epoch + 1 == total
+            if last or time.monotonic() - saved >= SAVE_EVERY_S:
+                content = trainer.checkpoint()
+                self._save(content)
+                saved = time.monotonic()
+        return content
+
+    def _save(self, content: Content) -> None:
+        """Write a checkpoint, then delete those that nobody needs any more."""
+        name = checkpoint_name(int(content["epoch"]))
+        local = self._pack.directory / name
+        write_checkpoint(content, local)
+        self._this.run_dir.check()
+        self._files.put(name, local)
+        local.unlink()
+        there = epochs_of(self._files.names())
+        keep = kept(self._losses(content, there), self._settings.checkpoint_callback.save_top_k)
+        for epoch in set(there) - keep:
+            self._files.delete(checkpoint_name(epoch))
+
+    def stage(self, content: Content) -> None:
+        """Make the checkpoints that stay, and the record, part of what the run publishes."""
+        staging = self._this.staging
+        there = epochs_of(self._files.names())
+        for epoch in kept(
+            self._losses(content, there), self._settings.checkpoint_callback.save_top_k
+        ):
+            name = checkpoint_name(epoch)
+            (staging / name).write_bytes(self._files.read(name) or b"")
+        record = {
+            "model": content[CARD]["model"],
+            "checkpoint": checkpoint_name(int(content["epoch"])),
+            "processes": content["processes"],
+            "settings": content["hyper_parameters"],
+            "epochs": content["history"],
+        }
+        (staging / RECORD).parent.mkdir(parents=True, exist_ok=True)
+        (staging / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+
+    @staticmethod
+    def _losses(content: Content, epochs: Sequence[int]) -> dict[int, float]:
+        """Return the loss by epoch, of the checkpoints that are there."""
+        measured = {int(one["epoch"]) - 1: one["loss"] for one in content["history"]}
+        return {epoch: float(measured[epoch]) for epoch in epochs if epoch in measured}
+
+    def note(self, content: Content | None) -> str:
+        """Return what the progress line says at the end."""
+        if content is None:
+            return "no epochs"
+        return f"{content['epoch'] + 1} epochs, {told(content['history'][-1])}"
+
+
+def told(entry: Mapping[str, Any]) -> str:
+    """Return what was measured after an epoch, in words."""
+    parts = [f"loss {entry['loss']:.3f}"] if entry["loss"] is not None else []
+    if "knn" in entry:
+        parts += [
+            f"k-NN {entry['knn']:.1%}",
+            f"alignment {entry['alignment']:.3f}",
+            f"uniformity {entry['uniformity']:.3f}",
+        ]
+    return ", ".join(parts)
+
+
+def _fill(this: RunContext, pack: Pack) -> None:
+    """Read and decode every shard that is not in the pack yet."""
+    size, inventory = this.config.shard_size, this.inventory
+    there = pack.shards()
+    missing = [n for n in range(inventory.n_shards(size)) if n not in set(there)]
+    shards = {number: inventory.shard(number, size) for number in missing}
+    open_samples = sum(len(shard) for shard in shards.values())
+    pack.require_space(open_samples)
+    done = len(inventory) - open_samples
+    failed = sum(len(pack.failures(number)) for number in there)
+    settings = decode_settings(this.config, pack.size, pack.copy_size)
+    logger.info("reading %d of %d images once, to train on", open_samples, len(inventory))
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        this.progress(Stage.TRAIN, done, len(inventory), "reading")
+
+    advance(0)
+    for number, shard in shards.items():
+        batches = image_batches(shard, this.reader, settings)
+        failed += len(pack.write(number, batches, progress=advance))
+        check_failures(failed, this.config.max_failures)
+        this.lease.check()
+
+
+def _decoded(pack: Pack, batch_size: int) -> Decoded:
+    there = set(pack.shards())
+
+    def batches(number: int, samples: Sequence[Sample]) -> Iterator[ImageBatch] | None:
+        return pack.batches(number, samples, batch_size) if number in there else None
+
+    return batches
+
+
+def _require_batch(config: RunConfig, n_images: int, which: str) -> None:
+    """Refuse to train on less than a step takes.
+
+    Raises:
+        ConfigError: There are too few images.
+    """
+    settings = config.lightly
+    processes = training_devices(config).count
+    needed = settings.loader.batch_size * processes if settings.loader.drop_last else 2 * processes
+    if n_images >= needed or settings.trainer.max_epochs == 0:
+        return
+    fits = n_images // processes
+    raise ConfigError(
+        f"{n_images} {which} images are fewer than the {needed} of one training step "
+        f"(lightly.loader.batch_size={settings.loader.batch_size})",
+        hint=f"lightly.loader.batch_size={fits}" if fits >= 2 else "give more images",
+    )
+
+
+def _trained(network: Network, content: Content) -> Network:
+    """Return the network with the weights of a checkpoint."""
+    state = {
+        name.removeprefix(_BACKBONE): value
+        for name, value in content["state_dict"].items()
+        if name.startswith(_BACKBONE)
+    }
+    module = network.module
+    module.load_state_dict(state)
+    return Network.of(
+        network.name, module.eval(), network.input_size, mean=network.mean, std=network.std
+    )

@@ -1,0 +1,1 @@
+"""Training an embedding model on the user's own images by self-supervision (SimCLR)."""

@@ -1,0 +1,271 @@
+"""The loop: epochs of SimCLR in one process, or in one of several that share every step."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+import lightly_fs
+from lightly_fs.config.training import TrainingConfig
+from lightly_fs.cpus import usable_cpus
+from lightly_fs.embedding.checkpoint import RECORD, State
+from lightly_fs.errors import ModelError
+from lightly_fs.training import memory
+from lightly_fs.training.checkpoint import Content
+from lightly_fs.training.metrics import Quality, measure_quality
+from lightly_fs.training.network import Devices
+from lightly_fs.training.pack import Copies
+from lightly_fs.training.simclr import SimCLR, criterion, learning_rate, optimizer
+from lightly_fs.training.views import EpochBatches, ViewMaker, Views, held_out, view_loader
+
+_MEASURED = 2**31
+"""Stands for the epoch in the seed of the views that are measured, which never change."""
+_EVERY_STEPS = 8
+"""How often the loss is fetched from the device for the progress line."""
+_logger = logging.getLogger(__name__)
+
+Report = Callable[[int, int, float], None]
+"""Told epoch, images of it that are done, and the loss."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that decides a training, the same in every process.
+
+    Attributes:
+        name: Of the network.
+        size: Side of the views and of the network's inputs.
+        mean: The network's normalisation, as is `std`.
+        copies: The images to train on.
+        head: Projection head to start from; empty for a new one.
+        resumed: The checkpoint to go on from.
+    """
+
+    settings: TrainingConfig
+    devices: Devices
+    name: str
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    copies: Copies
+    head: State
+    resumed: Content | None = None
+
+
+class Trainer:
+    """One process's part of a training.
+
+    Attributes:
+        epoch: The next one; the same as how many are done.
+        history: What was measured, epoch by epoch; the first entry is from before training.
+    """
+
+    def __init__(self, plan: Plan, backbone: nn.Module, rank: int = 0) -> None:
+        self.plan, self.rank = plan, rank
+        settings, world = plan.settings, plan.devices.count
+        self.device = plan.devices.device(rank)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            made = SimCLR(
+                backbone, plan.size, mean=plan.mean, std=plan.std, out_dim=settings.model.out_dim
+            )
+        if plan.head and not made.load_head(plan.head):
+            _logger.info("the projection head of the checkpoint has another shape: a new one")
+        if world > 1 and self.device.type == "cuda":
+            made = cast(SimCLR, nn.SyncBatchNorm.convert_sync_batchnorm(made))  # type: ignore[no-untyped-call]
+        self.model = made.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.criterion = criterion(settings, gather=world > 1).to(self.device)
+        self.optimizer = optimizer(self.model, settings.optimizer)
+        self._precision = _precision(settings, self.device)
+        self._scaler = GradScaler(self.device.type, enabled=self._precision is torch.float16)
+        self.epoch = 0
+        self.history: list[dict[str, float | int | None]] = []
+        self._prepare_images()
+        if plan.resumed is not None:
+            self._restore(plan.resumed)
+        self._shared = _distributed(self.model, self.device) if world > 1 else self.model
+
+    def epochs(self, report: Report) -> Iterator[int]:
+        """Train; yield each epoch's number when it is over.
+
+        Raises:
+            ModelError: A step does not fit into memory, or the loss is no number any more.
+        """
+        settings = self.plan.settings
+        workers = self._workers()
+        views = Views(self.plan.copies, self._make, settings.seed)
+        loader = view_loader(views, self._batches, workers)
+        if not self.history:
+            self._note(None)
+        while self.epoch < settings.trainer.max_epochs:
+            self._batches.epoch = self.epoch
+            # Dropout and the like start every epoch from its number, so that resuming is exact.
+            with torch.random.fork_rng(), memory.explained(self, workers):
+                torch.manual_seed(_seed(settings.seed, self.epoch, self.rank))
+                loss = self._epoch(iter(loader), report)
+            if not np.isfinite(loss):
+                raise ModelError(
+                    f"the loss of epoch {self.epoch} is {loss}: training has diverged",
+                    hint=f"lightly.optimizer.lr={settings.optimizer.lr / 10:g}",
+                )
+            self.epoch += 1
+            self._note(loss)
+            yield self.epoch - 1
+
+    def checkpoint(self) -> Content:
+        """Return a copy of all that `lightly_epoch_X.ckpt` holds after the epochs so far."""
+        own = self.model.state_dict()
+        losses = self.criterion
+        return {
+            "state_dict": {f"model.{name}": _copied(value) for name, value in own.items()},
+            "epoch": self.epoch - 1,
+            "global_step": self.epoch * len(self._batches),
+            "optimizer_states": [copy.deepcopy(self.optimizer.state_dict())],
+            "loss": {name: _copied(value) for name, value in losses.named_buffers()},
+            "scaler": self._scaler.state_dict(),
+            "history": [dict(entry) for entry in self.history],
+            "hyper_parameters": self.plan.settings.model_dump(mode="json"),
+            RECORD: {"model": self.plan.name, "input_size": self.plan.size},
+            "processes": self.plan.devices.count,
+            "package_version": lightly_fs.__version__,
+        }
+
+    def step(self, views: Tensor) -> Tensor:
+        """Return the loss of views (B, 2, S, S, 3) uint8 on the device, gradients computed."""
+        with self._autocast():
+            first, second = self._shared(views)
+        loss: Tensor = self.criterion(first, second)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _prepare_images(self) -> None:
+        settings, n = self.plan.settings, len(self.plan.copies)
+        world = self.plan.devices.count
+        measured = held_out(n, settings.loader.batch_size * world, settings.seed)
+        rows = np.setdiff1d(np.arange(n, dtype=np.int64), measured)
+        self._make = ViewMaker(settings.collate, self.plan.size)
+        self._batches = EpochBatches(
+            rows,
+            settings.loader.batch_size,
+            seed=settings.seed if settings.loader.shuffle else None,
+            drop_last=settings.loader.drop_last,
+            rank=self.rank,
+            world=world,
+        )
+        self._measured = self._measured_views(measured) if self.rank == 0 else None
+
+    def _measured_views(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """Return fixed views (N, 2, S, S, 3) uint8 of images that are not trained on."""
+        if len(rows) < 2:
+            return None
+        views = Views(self.plan.copies, self._make, self.plan.settings.seed)
+        return torch.stack([views[(_MEASURED, int(row))] for row in rows])
+
+    def _epoch(self, batches: Iterator[Tensor], report: Report) -> float:
+        settings = self.plan.settings
+        self._shared.train()
+        images = settings.loader.batch_size * self.plan.devices.count
+        steps = len(self._batches) * settings.trainer.max_epochs
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for number, views in enumerate(batches):
+            step = self.epoch * len(self._batches) + number
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(settings.optimizer, images, step, steps)
+            self.optimizer.zero_grad(set_to_none=True)
+            total += self.step(views.to(self.device, non_blocking=True))
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+            if number % _EVERY_STEPS == 0:
+                report(self.epoch, (number + 1) * images, float(total) / (number + 1))
+        return float(total) / max(1, len(self._batches))
+
+    def _note(self, loss: float | None) -> None:
+        """Measure the embedding and add it to the history."""
+        entry: dict[str, float | int | None] = {
+            "epoch": self.epoch,
+            "loss": loss,
+            "lr": None if loss is None else float(self.optimizer.param_groups[0]["lr"]),
+        }
+        quality = self._quality()
+        if quality is not None:
+            entry |= asdict(quality)
+        self.history.append(entry)
+
+    def _quality(self) -> Quality | None:
+        if self._measured is None:
+            return None
+        self.model.eval()
+        # No more images at once than a training step has: what fits there fits here.
+        size = 2 * self.plan.settings.loader.batch_size
+        with torch.inference_mode():
+            both = [
+                torch.cat(
+                    [
+                        self.model.embed(part.to(self.device)).float()
+                        for part in torch.split(self._measured[:, view], size)
+                    ]
+                )
+                for view in (0, 1)
+            ]
+        return measure_quality(both[0], both[1])
+
+    def _restore(self, content: Content) -> None:
+        state = {
+            name.removeprefix("model."): value for name, value in content["state_dict"].items()
+        }
+        self.model.load_state_dict(state)
+        self.optimizer.load_state_dict(content["optimizer_states"][0])
+        buffers = dict(self.criterion.named_buffers())
+        for name, value in content["loss"].items():
+            buffers[name].copy_(value)
+        self._scaler.load_state_dict(content["scaler"])
+        self.history = [dict(entry) for entry in content["history"]]
+        self.epoch = int(content["epoch"]) + 1
+
+    def _workers(self) -> int:
+        asked = self.plan.settings.loader.num_workers
+        return asked if asked >= 0 else max(1, usable_cpus() // self.plan.devices.count)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._precision is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._precision)
+
+
+def _precision(settings: TrainingConfig, device: torch.device) -> torch.dtype:
+    if settings.trainer.precision == 32:
+        return torch.float32
+    if device.type == "cuda":
+        # bfloat16 has the range of float32, so that no gradient has to be scaled.
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float16
+        )
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.bfloat16
+    _logger.warning("lightly.trainer.precision=16: this CPU has no bfloat16, training in float32")
+    return torch.float32
+
+
+def _distributed(model: SimCLR, device: torch.device) -> nn.Module:
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _copied(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", copy=True)
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,213 @@
+"""The loop: it learns, it resumes bit for bit, it shares the work, and it says what went wrong."""
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from lightly_fs.errors import ModelError
+from lightly_fs.training.checkpoint import load_checkpoint
+from lightly_fs.training.distributed import trainer_of
+from lightly_fs.training.trainer import Trainer
+from tests.unit.embedding.networks import small_network
+from tests.unit.training.small import make_pack, nobody, plan
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    return make_pack(tmp_path_factory.mktemp("pack"), 24)
+
+
+def trained(made, *, epochs: int | None = None, module=None):
+    """Train to the end, or stop after so many epochs as a killed process would."""
+    with trainer_of(made, module or small_network().module) as trainer:
+        done = trainer.epochs(nobody)
+        for epoch in done:
+            if epochs is not None and epoch + 1 == epochs:
+                break
+        return trainer.checkpoint()
+
+
+def written(content):
+    """What a checkpoint is after it was in a file."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return load_checkpoint(buffer.getvalue())
+
+
+def same(one, other) -> bool:
+    states = [content["state_dict"] for content in (one, other)]
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(value, states[1][name]) for name, value in states[0].items()
+    )
+
+
+def test_training_changes_every_weight_and_lowers_the_loss(pack):
+    made = plan(pack, trainer={"max_epochs": 12}, optimizer={"lr": 8.0})
+    content = trained(made)
+    before = small_network().module.state_dict()
+    losses = [entry["loss"] for entry in content["history"][1:]]
+
+    for name, value in before.items():
+        assert not torch.equal(value, content["state_dict"][f"model.backbone.{name}"])
+    assert len(losses) == 12
+    assert sum(losses[-3:]) < sum(losses[:3])
+    assert content["epoch"] == 11
+    assert content["history"][0]["loss"] is None
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {},
+        {"trainer": {"max_epochs": 3, "precision": 16}},
+        {"criterion": {"memory_bank_size": 64}},
+        {"loader": {"batch_size": 5, "num_workers": 2, "drop_last": False}},
+    ],
+    ids=["plain", "mixed", "bank", "workers"],
+)
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_resumed_training_ends_bit_for_bit_the_same(pack, groups, after):
+    whole = trained(plan(pack, **groups))
+    first = written(trained(plan(pack, **groups), epochs=after))
+    resumed = trained(plan(pack, resumed=first, **groups))
+
+    assert first["epoch"] == after - 1
+    assert not same(whole, first)
+    assert same(whole, resumed)
+    assert whole["history"] == resumed["history"]
+
+
+def test_dropout_is_resumed_exactly_too(pack):
+    def module():
+        return nn.Sequential(small_network().module, nn.Dropout(0.5))
+
+    whole = trained(plan(pack), module=module())
+    first = written(trained(plan(pack), epochs=1, module=module()))
+
+    assert same(whole, trained(plan(pack, resumed=first), module=module()))
+
+
+def test_the_callers_random_numbers_are_left_alone(pack):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    trained(plan(pack, trainer={"max_epochs": 1}))
+
+    assert torch.equal(expected, torch.rand(2))
+
+
+@pytest.mark.slow
+def test_two_processes_share_every_step_and_resume_exactly(pack):
+    made = plan(pack, processes=2)
+    with trainer_of(made, small_network().module) as trainer:
+        contents = [written(trainer.checkpoint()) for _ in trainer.epochs(nobody)]
+    resumed = trained(plan(pack, processes=2, resumed=contents[0]))
+
+    assert contents[-1]["processes"] == 2
+    assert contents[-1]["global_step"] == 3 * (22 // 8)
+    assert same(contents[-1], resumed)
+    # The statistics of batch norm are each process's own; with the whole batch they would differ.
+    assert not same(contents[-1], trained(plan(pack)))
+
+
+class _Failing(nn.Module):
+    """Takes single images, as when its dimensions are found out, but no step of training."""
+
+    def __init__(self, error: Exception, fits: int = 1) -> None:
+        super().__init__()
+        self.error, self.fits = error, fits
+        self.inner = small_network().module
+
+    def forward(self, images):
+        if len(images) > max(1, 2 * self.fits):
+            raise self.error
+        return self.inner(images)
+
+
+OUT_OF_MEMORY = (
+    MemoryError(),
+    torch.cuda.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_a_full_memory_names_the_batch_size_that_fits(pack, error):
+    made = plan(pack, loader={"batch_size": 16, "num_workers": 0})
+    with pytest.raises(ModelError, match=r"a batch of 16 images .* memory of cpu") as caught:
+        trained(made, module=_Failing(error, fits=5))
+    assert caught.value.hint == "lightly.loader.batch_size=4"
+
+
+def test_a_memory_that_no_batch_fits_names_other_keys(pack):
+    made = plan(pack, loader={"batch_size": 16, "num_workers": 0})
+    with pytest.raises(ModelError) as caught:
+        trained(made, module=_Failing(MemoryError()))
+    assert "precision=16" in caught.value.hint
+    assert "input_size" in caught.value.hint
+
+
+def test_killed_workers_name_the_shared_memory(pack):
+    error = RuntimeError(
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible "
+        "that dataloader's workers are out of shared memory."
+    )
+    with pytest.raises(ModelError, match="no shared memory") as caught:
+        trained(plan(pack), module=_Failing(error))
+    assert "--shm-size" in caught.value.hint
+
+
+def test_other_errors_of_the_model_pass(pack):
+    with pytest.raises(RuntimeError, match="something else"):
+        trained(plan(pack), module=_Failing(RuntimeError("something else")))
+
+
+def test_a_diverging_training_names_a_lower_rate(pack):
+    made = plan(pack, trainer={"max_epochs": 20}, optimizer={"lr": 1e12})
+    with pytest.raises(ModelError, match="diverged") as caught:
+        trained(made)
+    assert caught.value.hint == "lightly.optimizer.lr=1e+11"
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_told(pack):
+    made = plan(pack, processes=2)
+    module = _DiesElsewhere()
+    with pytest.raises(ModelError, match="one of 2 training processes failed"):
+        trained(made, module=module)
+
+
+class _DiesElsewhere(nn.Module):
+    """Fails in every process but the one that made it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import os
+
+        self.owner = os.getpid()
+        self.inner = small_network().module
+
+    def forward(self, images):
+        import os
+
+        if os.getpid() != self.owner and len(images) > 1:
+            raise ValueError("here")
+        return self.inner(images)
+
+
+def test_the_head_of_a_checkpoint_is_taken_over(pack):
+    content = trained(plan(pack))
+    head = {
+        name.removeprefix("model.projection_head."): value
+        for name, value in content["state_dict"].items()
+        if "projection_head" in name
+    }
+    made = plan(pack)
+    fresh = Trainer(made, small_network().module).model.projection_head.state_dict()
+    object.__setattr__(made, "head", head)
+    taken = Trainer(made, small_network().module).model.projection_head.state_dict()
+
+    assert all(torch.equal(value, taken[name]) for name, value in head.items())
+    assert not all(torch.equal(value, fresh[name]) for name, value in head.items())
