@@ -24,7 +24,8 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN python3 -m venv "$VIRTUAL_ENV" \
     && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-print(*p["dependencies"], *p["optional-dependencies"]["openvino"], sep="\n")' >requirements.txt \
+extras = p["optional-dependencies"]; \
+print(*p["dependencies"], *extras["openvino"], *extras["train"], sep="\n")' >requirements.txt \
     && pip install --no-cache-dir --disable-pip-version-check -q \
         -r requirements.txt hatchling -c constraints.txt
 
