@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import select
@@ -79,9 +78,6 @@ class _Terminated(SystemExit):
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
     signal.signal(signal.SIGTERM, _terminate)
-    # Importing makes hundreds of thousands of objects that stay: looking through them for garbage
-    # again and again was a tenth of the CPU time before the first image.
-    gc.set_threshold(100_000, 50, 100)
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except (SystemExit, BrokenPipeError):  # click turns the second into the first
