@@ -41,7 +41,7 @@ from lightly_fs.config.run import PropertiesMode, RunConfig
 from lightly_fs.decoding.images import DecodeSettings, decode_image
 from lightly_fs.embedding.embedder import FromPixels, Network
 from lightly_fs.embedding.load import load_network
-from lightly_fs.embedding.openvino_runtime import CHUNK, import_openvino, ship
+from lightly_fs.embedding.openvino_runtime import CHUNK, import_openvino, runtime, ship
 from lightly_fs.embedding.torch_runtime import TorchEmbedder
 from lightly_fs.errors import LightlyFSError, ModelError
 
@@ -118,12 +118,11 @@ def converted(network: Network) -> Any:  # noqa: ANN401 - openvino is untyped
     with tempfile.TemporaryDirectory() as folder:
         entry = ship(network, Path(folder))
         weights = openvino.Tensor(np.fromfile(entry / "model.bin", np.uint8))
-        return openvino.Core().read_model((entry / "model.xml").read_bytes(), weights)
+        return runtime().read_model((entry / "model.xml").read_bytes(), weights)
 
 
 def openvino_at(model: Any, hint: str) -> Embed:  # noqa: ANN401 - openvino is untyped
-    openvino = import_openvino()
-    core = openvino.Core()
+    openvino, core = import_openvino(), runtime()
     if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ModelError("this processor has no bfloat16")
     options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}

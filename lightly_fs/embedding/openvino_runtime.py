@@ -6,6 +6,7 @@ is in the package.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import logging
@@ -57,8 +58,7 @@ class OpenVinoEmbedder:
             cache: Where converted networks are kept; None keeps none.
             cpus: On how many CPUs to run; None for all that this process may use.
         """
-        openvino = import_openvino()
-        core = openvino.Core()
+        openvino, core = import_openvino(), runtime()
         hint = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}
         cpus = usable_cpus() if cpus is None else cpus
@@ -118,6 +118,17 @@ def import_openvino() -> ModuleType:
             del sys.modules["openvino_telemetry"]
 
 
+@functools.cache
+def runtime() -> Any:  # noqa: ANN401 - openvino is untyped
+    """Return the OpenVINO runtime of this process, which is never closed.
+
+    Opening it gives the calling thread a stack for signal handlers; closing it unmaps that stack,
+    and from another thread without taking it away from the first: its next signal, the end of a
+    child process say, would then end the process (seen with 2026.4).
+    """
+    return import_openvino().Core()
+
+
 def ship(network: Network, directory: Path) -> Path:
     """Convert a network into `directory`, as `SHIPPED` holds it; return its entry.
 
@@ -125,7 +136,7 @@ def ship(network: Network, directory: Path) -> Path:
     """
     openvino = import_openvino()
     entry = directory / _key(network, [])
-    _write(openvino, _convert(openvino.Core(), network), entry, half=True)
+    _write(openvino, _convert(runtime(), network), entry, half=True)
     return entry
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightly_fs.embedding import openvino_runtime
 from lightly_fs.embedding.embedder import Network
 from lightly_fs.embedding.load import load_bundled
-from lightly_fs.embedding.openvino_runtime import OpenVinoEmbedder, import_openvino
+from lightly_fs.embedding.openvino_runtime import OpenVinoEmbedder, import_openvino, runtime
 from lightly_fs.embedding.torch_runtime import TorchEmbedder
 from lightly_fs.errors import MissingExtraError, ModelError
 from tests.conftest import need
@@ -60,7 +60,7 @@ def test_a_quota_gives_fewer_streams_and_the_same_vectors(embedder, cache):
 
 
 def test_the_card_records_the_precision_that_is_used(embedder):
-    core = import_openvino().Core()
+    core = runtime()
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert embedder.info.precision == ("bf16" if has_bf16 else "f32")
     assert (embedder.info.runtime, embedder.info.dimensions) == ("openvino cpu", 24)
