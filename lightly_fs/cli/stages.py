@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import click
 
 from lightly_fs.cli.options import config_options, read_config
 from lightly_fs.cli.run import execute
-from lightly_fs.errors import ModelError
 from lightly_fs.types import Stage
-
-if TYPE_CHECKING:
-    from lightly_fs.config import RunConfig
 
 HELP = {
     Stage.LIST: "Freeze the inventory of a run.",
@@ -43,36 +36,9 @@ def _command(stage: Stage) -> click.Command:
         if stage is Stage.TRAIN and not config.enable_training:
             config = read_config((*words, "enable_training=True"), config_file, flags)
             click.echo("enable_training=True: give it to the stages that follow, too", err=True)
-        if stage is Stage.LIST:
-            _require_known_model(config)
         return execute(config, stage, as_json=as_json, quiet=quiet)
 
     return run_until
-
-
-def _require_known_model(config: RunConfig) -> None:
-    """Refuse a name before `list` freezes it: no other stage could use the run directory then.
-
-    Raises:
-        ModelError: No family has a model of that name.
-    """
-    if config.embeddings or config.model in ("bundled", "colour-grid"):
-        return
-    from lightly_fs.embedding.load import FAMILIES, Family
-
-    prefix, slash, rest = config.model.partition("/")
-    own = bool(slash) and prefix in FAMILIES
-    name = rest if own else config.model
-    modules = [FAMILIES[prefix]] if own else list(FAMILIES.values())
-    families = [cast(Family, importlib.import_module(module)) for module in modules]
-    if any(family.has_model(name) for family in families):
-        return
-    known = {"bundled", *(each for family in families for each in family.model_names())}
-    close = difflib.get_close_matches(name, sorted(known), n=3)
-    raise ModelError(
-        f"there is no model `{config.model}`",
-        hint=f"did you mean {' or '.join(close)}?" if close else "model=bundled needs no name",
-    )
 
 
 list_stage, train_stage, embed_stage, select_stage, report_stage = map(_command, Stage)

@@ -35,6 +35,7 @@ from lightly_fs.errors import ConfigError, LightlyFSError, ModelError
 
 RANDOM = "random"
 BUNDLED = "bundled"
+COLOUR_GRID = "colour-grid"
 _logger = logging.getLogger(__name__)
 
 
@@ -99,8 +100,8 @@ def load_network(config: RunConfig) -> Network:
     Weights that are given without a model (`model=bundled`, the default) tell by themselves which
     network they are of when our training or the lightly library wrote them.
     """
-    cache = _cache(config) / "weights"
-    if config.model == "colour-grid":
+    cache = cache_directory(config) / "weights"
+    if config.model == COLOUR_GRID:
         return build_colour_grid()
     if config.weights == RANDOM and config.model != BUNDLED:
         family, name = _find(config.model)
@@ -208,6 +209,16 @@ def _given_weights(config: RunConfig, cache: Path) -> Path | None:
     return Path(config.weights).expanduser() if config.weights else None
 
 
+def check_model(model: str) -> None:
+    """Refuse a name that nobody knows, without loading anything.
+
+    Raises:
+        ModelError: No family has a model of that name.
+    """
+    if model not in (BUNDLED, COLOUR_GRID):
+        _find(model)
+
+
 def _find(model: str) -> tuple[Family, str]:
     prefix, slash, rest = model.partition("/")
     prefixes, name = ([prefix], rest) if slash and prefix in FAMILIES else (list(FAMILIES), model)
@@ -229,7 +240,7 @@ def _start(config: RunConfig, load: Callable[[], Network]) -> Embedder:
     if device.type == "cuda":
         return TorchEmbedder(network, device)
     if config.runtime is Runtime.OPENVINO:
-        return OpenVinoEmbedder(network, _cache(config) / "openvino")
+        return OpenVinoEmbedder(network, cache_directory(config) / "openvino")
     if config.runtime is Runtime.AUTO:
         if importlib.util.find_spec("openvino") is None:
             _logger.info(
@@ -237,7 +248,7 @@ def _start(config: RunConfig, load: Callable[[], Network]) -> Embedder:
             )
             return TorchEmbedder(network, device)
         try:
-            return OpenVinoEmbedder(network, _cache(config) / "openvino")
+            return OpenVinoEmbedder(network, cache_directory(config) / "openvino")
         except LightlyFSError as error:
             _logger.warning("%s; using torch", error.message)
     return TorchEmbedder(network, device)
@@ -268,5 +279,6 @@ def choose_device(config: RunConfig) -> torch.device:
     return device
 
 
-def _cache(config: RunConfig) -> Path:
+def cache_directory(config: RunConfig) -> Path:
+    """Return the local directory for what can be made again."""
     return Path(config.cache_dir or "~/.cache/lightly-fs").expanduser()

@@ -205,6 +205,10 @@ def _try_model(config: RunConfig, model: Model | None, inventory: Inventory) -> 
         from lightly_fs.embedding.load import load_embedder
 
         load_embedder(config, inventory.table["filename"].to_pylist())
+    elif config.model != "bundled":  # a run that ends with the list; torch takes a second to import
+        from lightly_fs.embedding.load import check_model
+
+        check_model(config.model)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from lightly_fs.decoding.loader import ImageBatch, image_batches
 from lightly_fs.embedding.checkpoint import RECORD as CARD
 from lightly_fs.embedding.embed import decode_settings
 from lightly_fs.embedding.embedder import Network
-from lightly_fs.embedding.load import start_embedder
+from lightly_fs.embedding.load import cache_directory, start_embedder
 from lightly_fs.errors import ArtifactError, ConfigError
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.embedding import Decoded, check_failures
@@ -28,7 +28,7 @@ from lightly_fs.training.checkpoint import (
     write_checkpoint,
 )
 from lightly_fs.training.distributed import trainer_of
-from lightly_fs.training.network import cache_directory, starting_head, training_devices
+from lightly_fs.training.network import starting_head, training_devices
 from lightly_fs.training.pack import Pack
 from lightly_fs.training.simclr import summary
 from lightly_fs.training.trainer import Plan, Trainer

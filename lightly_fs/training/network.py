@@ -42,11 +42,6 @@ class Devices:
 CPU = torch.device("cpu")
 
 
-def cache_directory(config: RunConfig) -> Path:
-    """Return the local directory for what can be made again."""
-    return Path(config.cache_dir or "~/.cache/lightly-fs").expanduser()
-
-
 def starting_network(config: RunConfig) -> Network:
     """Return the network that training starts from.
 

@@ -283,7 +283,7 @@ def test_a_file_where_a_folder_of_the_run_belongs_is_named(images, tmp_path, nam
 def test_list_freezes_no_model_that_does_not_exist(images, tmp_path):
     where = (f"input_dir={images}", f"output_dir={tmp_path}", "run_directory=r")
     wrong = lightly_fs("list", *where, "model=resnet81")
-    left = list(tmp_path.iterdir())
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
     right = lightly_fs("list", *where, *QUICK)
 
     assert (wrong.returncode, left, right.returncode) == (8, [], 0)
