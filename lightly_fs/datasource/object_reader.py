@@ -174,7 +174,7 @@ class ObjectReader:
     def _ask(self, job: _Job) -> Buffer | Failure:
         """Send one request when the pace allows it; check what comes back."""
         sample = job.sample
-        with self._pacer.slot():
+        with self._pacer.slot() as sent:
             self._require_working()
             job.asked, job.hedged = time.monotonic(), False
             with self._lock:
@@ -183,7 +183,7 @@ class ObjectReader:
                 data = self._fetch(sample)
             except ObjectError as error:
                 if error.trouble in PASSING:
-                    self._pacer.refused()
+                    self._pacer.refused(sent)
                 raise
             finally:
                 with self._lock:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lightly_fs.types import Clock
-
 _SLOWER = 0.5
-_COOL_DOWN_S = 1.0
 _HEDGE_FLOOR_S = 2.0
 _HEDGE_FACTOR = 1.5
 _REMEMBERED = 512
@@ -22,18 +18,14 @@ class Pacer:
     """Additive increase, multiplicative decrease of the requests in flight (TCP's rule).
 
     Starts at `start`, gains one per answer until the store first says that it is busy, from then
-    on one per round of answers; a refusal halves the limit, at most once a second because the
-    refusals of one moment are one event.
+    on one per round of answers. A refusal halves the limit, once per round: a request sent before
+    the last halving says nothing new (RFC 6582 has the same rule for losses).
     """
 
-    def __init__(
-        self, *, start: int = 32, most: int = 96, least: int = 2, clock: Clock = time.monotonic
-    ) -> None:
+    def __init__(self, *, start: int = 32, most: int = 96, least: int = 2) -> None:
         self._limit, self._most, self._least = float(start), most, least
-        self._clock = clock
         self._active = 0
-        self._slow_start = True
-        self._lowered = float("-inf")
+        self._round = 0  # how often the limit was halved
         self._room = threading.Condition()
 
     @property
@@ -42,14 +34,15 @@ class Pacer:
         return int(self._limit)
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Wait until one more request may be in flight."""
+    def slot(self) -> Iterator[int]:
+        """Wait until one more request may be in flight; gives the round it belongs to."""
         with self._room:
             while self._active >= int(self._limit):
                 self._room.wait()
             self._active += 1
+            sent = self._round
         try:
-            yield
+            yield sent
         finally:
             with self._room:
                 self._active -= 1
@@ -60,18 +53,16 @@ class Pacer:
         if self._limit >= self._most:
             return
         with self._room:
-            gain = 1.0 if self._slow_start else 1.0 / self._limit
+            gain = 1.0 / self._limit if self._round else 1.0
             self._limit = min(float(self._most), self._limit + gain)
             self._room.notify()
 
-    def refused(self) -> None:
-        """Take note that the store is too busy, or gone."""
+    def refused(self, sent: int) -> None:
+        """Take note that the store was too busy, or gone, for a request of round `sent`."""
         with self._room:
-            now = self._clock()
-            if now - self._lowered >= _COOL_DOWN_S:
+            if sent == self._round:
                 self._limit = max(float(self._least), self._limit * _SLOWER)
-                self._lowered = now
-                self._slow_start = False
+                self._round += 1
 
 
 class Latencies:

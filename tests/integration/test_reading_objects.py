@@ -30,12 +30,8 @@ def opened(s3, bucket: str, far: LatencyProxy, **options):
     return samples, ObjectReader(ObjectStore(place), **options)
 
 
-@pytest.mark.parametrize(
-    ("fault", "most"), [("refuse 503 3", 2.0), ("refuse 500 10", 2.0), ("limit 4", 3.0)]
-)
-def test_a_busy_store_is_read_to_the_end(
-    s3, bucket: str, far: LatencyProxy, fault: str, most: float
-):
+@pytest.mark.parametrize("fault", ["refuse 503 3", "refuse 500 10", "limit 4"])
+def test_a_busy_store_is_read_to_the_end(s3, bucket: str, far: LatencyProxy, fault: str):
     made = fill(s3, bucket, 120)
     samples, reader = opened(s3, bucket, far)
     far.tell(fault)
@@ -45,7 +41,7 @@ def test_a_busy_store_is_read_to_the_end(
     assert results == [made[sample.filename] for sample in samples]
     assert refused > 0
     assert reader.statistics().retries >= refused
-    assert requests < most * len(samples) + 20, "a busy store must not be hammered"
+    assert requests < 2 * len(samples), "a busy store must not be hammered"
 
 
 def test_connections_that_are_reset_are_made_again(s3, bucket: str, far: LatencyProxy):

@@ -5,11 +5,9 @@ import threading
 from lightly_fs.datasource.pacing import Latencies, Pacer, backoff_s
 
 
-class Now:
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
+def sent_by(pacer: Pacer) -> int:
+    with pacer.slot() as sent:
+        return sent
 
 
 def test_the_limit_grows_with_every_answer_up_to_its_most():
@@ -19,29 +17,28 @@ def test_the_limit_grows_with_every_answer_up_to_its_most():
     assert pacer.limit == 10
 
 
-def test_refusals_of_one_moment_halve_it_once():
-    now = Now()
-    pacer = Pacer(start=32, most=96, clock=now)
+def test_refusals_of_one_round_halve_it_once():
+    pacer = Pacer(start=32, most=96)
+    together = sent_by(pacer)
     for _ in range(10):
-        pacer.refused()
+        pacer.refused(together)
     assert pacer.limit == 16
-    now.seconds = 1.1
-    pacer.refused()
+    pacer.refused(sent_by(pacer))
+    assert pacer.limit == 8
+    pacer.refused(together)
     assert pacer.limit == 8
 
 
 def test_it_never_falls_below_two():
-    now = Now()
-    pacer = Pacer(start=8, clock=now)
-    for second in range(20):
-        now.seconds = second * 2.0
-        pacer.refused()
+    pacer = Pacer(start=8)
+    for _ in range(20):
+        pacer.refused(sent_by(pacer))
     assert pacer.limit == 2
 
 
 def test_after_a_refusal_it_grows_by_one_per_round():
     pacer = Pacer(start=16, most=96)
-    pacer.refused()
+    pacer.refused(sent_by(pacer))
     for _ in range(8):
         pacer.answered()
     assert 8 <= pacer.limit <= 9
