@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 class Stage(StrEnum):
     LIST = "list"
+    MODEL = "model"
     TRAIN = "train"
     EMBED = "embed"
     SELECT = "select"

@@ -12,12 +12,12 @@ fail() { # EXIT_CODE REASON MESSAGE [HINT]
     exit "$1"
 }
 
-# Print the processes that have something open below DIRECTORY.
+# Print the processes that have something open below DIRECTORY, as PID (NAME).
 holders() {
     for _process in /proc/[0-9]*; do
         # shellcheck disable=SC2010,SC2012  # only the target of a link matters
         if ls -l "$_process/cwd" "$_process/fd" 2>/dev/null | grep -qF -- "-> $1"; then
-            echo "${_process#/proc/}"
+            printf '%s (%s)\n' "${_process#/proc/}" "$(cat "$_process/comm" 2>/dev/null)"
         fi
     done
 }
@@ -50,9 +50,9 @@ unmount_one() {
             break
         fi
         if [ "$(date +%s)" -ge "$deadline" ]; then
-            _holders=$(holders "$1" | paste -s -d ' ' -)
+            _holders=$(holders "$1" | paste -s -d , - | sed 's/,/, /g')
             fail 75 busy "\`$1\` is in use by ${_holders:+process }${_holders:-something that $(id -un) cannot see}" \
-                'end it, or unmount with --force (what it has not finished writing is lost)'
+                'end it (a shell that stands there: cd /), or unmount with --force (what it has not finished writing is lost)'
         fi
         sleep 0.1
     done
@@ -84,6 +84,7 @@ esac
 [ -n "$directory" ] || fail 64 usage 'unmount.sh DIRECTORY [--timeout SECONDS] [--force]'
 directory=$(absolute "$directory") || fail 66 not-mounted 'there is no such directory'
 state=$(state_of "$directory")
+cd / # started from inside, this process would hold the mount itself
 deadline=$(($(date +%s) + timeout))
 
 if ! is_s3fs "$directory" && [ ! -d "$state" ]; then

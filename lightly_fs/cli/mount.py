@@ -128,14 +128,16 @@ def unmount(
         _sweep(as_json)
         return
     made = _made(directory, os.environ)
+    given, directory = directory, directory.absolute()
+    os.chdir("/")  # started from inside, this process would hold the mount itself
     unmount_bucket(directory, os.environ, timeout_s=timeout, force=force)
     for path in made:
         with contextlib.suppress(OSError):  # it holds something by now
             path.rmdir()
     if as_json:
-        click.echo(json.dumps({"directory": str(directory.absolute()), "mounted": False}))
+        click.echo(json.dumps({"directory": str(directory), "mounted": False}))
     else:
-        click.echo(f"{directory} is unmounted")
+        click.echo(f"{given} is unmounted")
 
 
 def _sweep(as_json: bool) -> None:

@@ -119,7 +119,8 @@ def _print_estimate(config: RunConfig, *, as_json: bool) -> int:
     click.echo(f"requests   {requests}")
     click.echo(
         f"reading    {found.seconds:,.0f} s at {found.samples_per_second:,.0f} objects/s "
-        f"({found.reader}, measured on {found.probed})"
+        f"({found.reader}, measured on {found.probed}); "
+        "the model and the report take their time on top"
     )
     return 0
 

@@ -170,6 +170,18 @@ class Anchor:
                     raise
                 logger.warning("%s holds files of somebody else and stays", self.root / path)
 
+    def remove_empty(self, path: PurePosixPath) -> None:
+        """Remove a folder, and those above it, as far as they hold nothing; not the opened one."""
+        while path.parts:
+            try:
+                os.rmdir(path, dir_fd=self.fd)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.ENOENT):
+                    return
+                raise
+            self._folders.discard(path)
+            path = path.parent
+
     def read(self, path: PurePosixPath) -> bytes | None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)

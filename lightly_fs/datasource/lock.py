@@ -169,6 +169,15 @@ def locked(
         yield lease
     finally:
         lease.release()
+        _remove_if_empty(output)
+
+
+def _remove_if_empty(output: Output) -> None:
+    """Remove the folder that the lock made when nothing else came to lie there, nor beside it."""
+    try:
+        output.anchor.call(lambda: output.anchor.remove_empty(output.folder))
+    except (OSError, LightlyFSError) as error:
+        logger.debug("%s stays: %s", output.uri, error)
 
 
 def _acquire(slot: Slot, owner: str, lease_s: float, where: str) -> Holder:

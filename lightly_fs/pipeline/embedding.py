@@ -38,7 +38,6 @@ def embed_missing(
     Raises:
         TooManyFailuresError: As soon as more samples failed than `max_failures` allows.
     """
-    since = time.monotonic()
     size = this.config.shard_size
     committed = this.run_dir.committed()
     missing = [n for n in range(this.inventory.n_shards(size)) if n not in committed]
@@ -47,9 +46,10 @@ def embed_missing(
     tally = _Tally(this, total - open_samples)
     if committed:
         logger.info("%d shards are there already, %d to embed", len(committed), len(missing))
+    model = embedder() if missing else None
+    since = time.monotonic()
     this.progress(Stage.EMBED, tally.done, total)
-    if missing:
-        model = embedder()
+    if model is not None:
         this.run_dir.set_model(model.info)
         with ThreadPoolExecutor(1, "write-part") as writer:
             batches = _batches(this, model.info.input_size, decoded or _read)

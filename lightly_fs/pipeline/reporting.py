@@ -13,7 +13,7 @@ from lightly_fs.datasource.source import Source
 from lightly_fs.decoding.export import exporter, suffix_of
 from lightly_fs.decoding.images import CorruptImage, thumbnail
 from lightly_fs.errors import ArtifactError, DatasourceError
-from lightly_fs.pipeline.context import RunContext, place_of
+from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.selecting import nearest_selected
 from lightly_fs.report import ReportInput, build_report, write_report
 from lightly_fs.types import Counts, Failure, ModelInfo, RunFacts, Stage
@@ -61,7 +61,7 @@ def finish(
     this.took(Stage.REPORT, since, len(results.table))
     logger.info("Done!")
     this.run_dir.commit(counts, model)
-    this.progress(Stage.REPORT, 0, None, f"{place_of(this.run_dir)}/report.pdf")
+    this.progress(Stage.REPORT, 0, None)
     return counts
 
 

@@ -161,7 +161,7 @@ def _start_model(config: RunConfig, loader: ThreadPoolExecutor) -> Model | None:
 def _embedder(this: RunContext, model: Model | None) -> Callable[[], Embedder]:
     def wait() -> Embedder:
         if model is not None:
-            return cast("Embedder", model.result())
+            return cast("Embedder", _wait_for(model, this.progress, this.timings))
         from lightly_fs.embedding.load import load_embedder
 
         return load_embedder(this.config, this.inventory.table["filename"].to_pylist())
@@ -182,25 +182,42 @@ def _list(
     progress(Stage.LIST, 0, None)
     entries = relevant_entries(config, source)
     inventory = freeze(source, output=run_dir.output.location, relevant=entries, progress=progress)
-    if not run_dir.frozen:
-        _try_model(config, model, inventory)
-    run_dir.freeze(inventory)
     timings[Stage.LIST] = Timing(time.monotonic() - since, len(inventory))
     logger.info(
         "Found %d input images in %s (%d other files)",
         *(len(inventory), source.uri, inventory.other_files),
     )
+    if not run_dir.frozen:
+        _try_model(config, model, inventory, progress, timings)
+    run_dir.freeze(inventory)
     return inventory
 
 
-def _try_model(config: RunConfig, model: Model | None, inventory: Inventory) -> None:
+def _wait_for(model: Model, progress: Progress, timings: dict[Stage, Timing]) -> Embedder | Network:
+    """Return what is being loaded; what this waits is a stage of its own."""
+    since = time.monotonic()
+    if Stage.MODEL not in timings:
+        progress(Stage.MODEL, 0, None, "loading")
+    loaded = model.result()
+    timings.setdefault(Stage.MODEL, Timing(time.monotonic() - since, 0))
+    return loaded
+
+
+def _try_model(
+    config: RunConfig,
+    model: Model | None,
+    inventory: Inventory,
+    progress: Progress,
+    timings: dict[Stage, Timing],
+) -> None:
     """Let a mistake in the model show while its configuration can be corrected: nothing is there.
 
     Raises:
         ModelError: As `load_embedder`.
     """
     if model is not None:
-        model.result()
+        _wait_for(model, progress, timings)
+        progress(Stage.MODEL, 0, None, config.model)
     elif config.embeddings:
         from lightly_fs.embedding.load import load_embedder
 
@@ -250,7 +267,7 @@ def _train(this: RunContext, model: Model | None) -> Trained | None:
         return None
     from lightly_fs.pipeline.training import train_network
 
-    return train_network(this, cast("Network", model.result()))
+    return train_network(this, cast("Network", _wait_for(model, this.progress, this.timings)))
 
 
 def _result(this: RunContext, trained: Trained | None) -> RunResult:

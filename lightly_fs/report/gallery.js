@@ -3,7 +3,7 @@ const get = (id) => document.getElementById(id);
 const theme = get("theme");
 const root = document.documentElement;
 const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-const showTheme = () => { theme.setAttribute("aria-pressed", String(isDark())); };
+const showTheme = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
 theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; showTheme(); });
 showTheme();
 

@@ -164,7 +164,7 @@ def cards(report: Report) -> list[Card]:
             if chosen.n
             else "nothing was selected",
         ),
-        Card("Run", duration(facts.finished - facts.started), rate),
+        Card("Run, up to this report", duration(facts.finished - facts.started), rate),
         Card(
             "Saved on boxes",
             dollars(saved.dollars),
@@ -184,6 +184,7 @@ def stages(report: Report) -> list[tuple[str, str, str, str]]:
     """Return stage, samples, time, rate; of this process, which may have resumed an earlier one."""
     names = {
         Stage.LIST: "List",
+        Stage.MODEL: "Load the model",
         Stage.TRAIN: "Read and train",
         Stage.EMBED: "Embed" if report.given.training else "Read and embed",
         Stage.SELECT: "Select",
@@ -193,7 +194,7 @@ def stages(report: Report) -> list[tuple[str, str, str, str]]:
     return [
         (
             name,
-            f"{timings[stage].samples:,}",
+            f"{timings[stage].samples:,}" if timings[stage].samples else "—",
             duration(timings[stage].seconds),
             _rate(timings[stage].samples, timings[stage].seconds),
         )

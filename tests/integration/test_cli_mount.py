@@ -73,6 +73,27 @@ def test_unmounting_removes_what_mounting_made(lightly_fs, mounted, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_mount_is_unmounted_from_inside(lightly_fs, mounted, tmp_path):
+    mounted(tmp_path / "mount")
+    inside = {"cwd": tmp_path / "mount", "capture_output": True, "text": True}
+
+    done = lightly_fs("unmount", tmp_path / "mount", **inside)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_who_stands_in_a_mount_is_named(lightly_fs, mounted, tmp_path):
+    mounted(tmp_path / "mount")
+    with subprocess.Popen(["sleep", "60"], cwd=tmp_path / "mount") as standing:
+        inside = {"cwd": tmp_path / "mount", "capture_output": True, "text": True}
+        refused = lightly_fs("unmount", "--timeout", "1", ".", **inside)
+        standing.kill()
+
+    assert refused.returncode == 3
+    assert f"is in use by process {standing.pid} (sleep)\n" in refused.stderr
+    assert "cd /" in refused.stderr
+
+
 def test_unmounting_keeps_a_directory_that_holds_something(lightly_fs, mounted, tmp_path):
     mounted(tmp_path / "new" / "mount")
     (tmp_path / "new" / "note").touch()

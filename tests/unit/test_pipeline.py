@@ -12,6 +12,7 @@ from lightly_fs.config import load_config
 from lightly_fs.errors import (
     ArtifactError,
     DatasourceError,
+    ModelError,
     NoUsableSampleError,
     TooManyFailuresError,
 )
@@ -209,6 +210,35 @@ def test_no_images_is_an_error_that_names_the_directory(tmp_path):
 
     with pytest.raises(DatasourceError, match=str(tmp_path / "in")):
         run_on(tmp_path / "in", tmp_path / "out", "run_directory=r")
+
+
+@pytest.mark.parametrize(
+    "words", [("run_directory=day/hour",), (), ("model=colour-gird", "run_directory=r")]
+)
+def test_a_run_that_cannot_begin_leaves_nothing(images, tmp_path, words):
+    (tmp_path / "in").mkdir()
+    images = images if len(words) == 2 else tmp_path / "in"
+
+    with pytest.raises((DatasourceError, ModelError)):
+        run_on(images, tmp_path / "out", *words)
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_lay_in_the_output_stays_when_a_run_cannot_begin(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out" / "day" / "other").mkdir(parents=True)
+
+    with pytest.raises(DatasourceError):
+        run_on(tmp_path / "in", tmp_path / "out", "run_directory=day/hour")
+
+    assert [path.name for path in (tmp_path / "out" / "day").iterdir()] == ["other"]
+
+
+def test_loading_the_model_is_no_part_of_listing(images, tmp_path):
+    result = run_on(images, tmp_path / "out", until=Stage.EMBED)
+    assert list(result.timings) == [Stage.LIST, Stage.MODEL, Stage.EMBED]
+    assert result.timings[Stage.LIST].samples == 29
 
 
 @pytest.mark.parametrize(("form", "suffix"), [("original", ".jpg"), ("png", ".png")])

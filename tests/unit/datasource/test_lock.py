@@ -30,7 +30,13 @@ def left_elsewhere(output, changed):
     """Leave the lock of a process whose life cannot be seen from here."""
     with locked(output, "run", lease_s=1):
         holder = {**held(output), "host": "far-away", changed: "another", "pid_started": 1}
+    return leave(output, holder)
+
+
+def leave(output, holder):
+    """Leave a lock as a killed process does."""
     path = output.root / "run" / LOCK_NAME
+    path.parent.mkdir()
     path.write_text(json.dumps(holder))
     return path
 
@@ -114,8 +120,7 @@ def test_a_killed_process_on_this_host_is_succeeded_at_once(output, reaped):
 def test_a_reused_pid_is_not_the_holder(output):
     with locked(output, "run"):
         holder = held(output)
-    path = output.root / "run" / LOCK_NAME
-    path.write_text(json.dumps({**holder, "pid_started": holder["pid_started"] - 1}))
+    leave(output, {**holder, "pid_started": holder["pid_started"] - 1})
 
     with locked(output, "run"):
         assert held(output)["generation"] == 2
