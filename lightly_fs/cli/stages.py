@@ -41,4 +41,4 @@ def _command(stage: Stage) -> click.Command:
     return run_until
 
 
-list_stage, train_stage, embed_stage, select_stage, report_stage = map(_command, Stage)
+list_stage, train_stage, embed_stage, select_stage, report_stage = map(_command, HELP)

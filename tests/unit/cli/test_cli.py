@@ -45,6 +45,7 @@ def test_stdout_is_the_report_and_stderr_is_for_people(output):
     assert done.stdout == f"{directory}/r/report.pdf\n"
     assert [line.split()[0] for line in done.stderr.splitlines()] == [
         "list",
+        "model",
         "embed",
         "select",
         "report",
@@ -222,7 +223,7 @@ def test_a_terminal_gets_bars_and_ends_with_the_same_lines(images, tmp_path):
     assert b"ETA" in shown
     assert re.search(rb"embed    29 images .*3 corrupt   0:\d\d", shown)
     assert re.search(rb"select   3 of 24   \(2 duplicates\)   0:\d\d", shown)
-    assert re.search(rb"report   .*/r/report.pdf   0:\d\d", shown)
+    assert re.search(rb"report   0:\d\d\r\n.*/r/report.pdf", shown)
 
 
 @pytest.mark.parametrize(
