@@ -6,7 +6,6 @@ import dataclasses
 import math
 
 import torch
-from labelled_images import Images
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 
@@ -18,40 +17,43 @@ class Augmentation:
     """Strengths of the random changes; probabilities are per image."""
 
     smallest_crop: float = 0.3  # share of the image's area
-    jitter: float = 0.35  # brightness, contrast and saturation are multiplied by 1 +- this
+    jitter: float = 0.3  # brightness, contrast and saturation are multiplied by 1 +- this
     gray: float = 0.1
-    blur: float = 0.15  # at half the resolution
+    blur: float = 0.1  # at half the resolution
 
 
 def normalise(images: Tensor) -> Tensor:
     """[0, 1] to what the network was trained on."""
-    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(STD).view(1, 3, 1, 1)
+    mean, std = (images.new_tensor(each).view(1, 3, 1, 1) for each in (MEAN, STD))
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def prepare(pixels: Images, size: int = INPUT_SIZE) -> Tensor:
-    """The inference transform: squash to a square (antialiased bilinear), normalise."""
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-    images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+def as_images(pixels: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [0, 1]."""
+    return pixels.permute(0, 3, 1, 2).float().div_(255)
+
+
+def prepare(pixels: Tensor, size: int = INPUT_SIZE) -> Tensor:
+    """The inference transform of (N, H, W, 3) uint8: squash to a square, normalise."""
+    images = as_images(pixels)
+    if images.shape[-2:] != (size, size):
+        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
     return normalise(images.clamp_(0, 1))
 
 
 def random_crop(images: Tensor, size: int, smallest: float, rng: torch.Generator) -> Tensor:
-    """Random resized crop and flip of a batch in one sampling.
-
-    Above 64 pixels the crop may be larger than the image (mirrored at its edges): its content is
-    then nearly as sharp as a photograph squashed to that size, which mere enlargement is not.
-    """
+    """Random resized crop and flip of a batch in one sampling."""
     n = len(images)
-    largest = 1.0 + max(0, size - images.shape[-1]) / images.shape[-1]
-    area = smallest + (largest - smallest) * torch.rand(n, generator=rng)
-    aspect = torch.exp((torch.rand(n, generator=rng) * 2 - 1) * math.log(4 / 3))
-    width, height = (area * aspect).sqrt(), (area / aspect).sqrt()
-    shift_x = (torch.rand(n, generator=rng) * 2 - 1) * (1 - width).abs()
-    shift_y = (torch.rand(n, generator=rng) * 2 - 1) * (1 - height).abs()
-    flip = (torch.rand(n, generator=rng) < 0.5).float() * 2 - 1
-    zero = torch.zeros(n)
+
+    def uniform() -> Tensor:
+        return torch.rand(n, generator=rng, device=images.device)
+
+    area = smallest + (1 - smallest) * uniform()
+    aspect = torch.exp((uniform() * 2 - 1) * math.log(4 / 3))
+    width, height = (area * aspect).sqrt().clamp_(max=1), (area / aspect).sqrt().clamp_(max=1)
+    shift_x, shift_y = (uniform() * 2 - 1) * (1 - width), (uniform() * 2 - 1) * (1 - height)
+    flip = (uniform() < 0.5).float() * 2 - 1
+    zero = torch.zeros_like(area)
     rows = (torch.stack([width * flip, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1))
     grid = F.affine_grid(torch.stack(rows, 1), [n, 3, size, size], align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
@@ -59,24 +61,25 @@ def random_crop(images: Tensor, size: int, smallest: float, rng: torch.Generator
 
 def random_colour(images: Tensor, change: Augmentation, rng: torch.Generator) -> Tensor:
     """Brightness, contrast and saturation of each image by its own factors; some to grey."""
-    n = len(images)
+
+    def uniform() -> Tensor:
+        return torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device)
 
     def factor() -> Tensor:
-        spread = torch.rand(n, 1, 1, 1, generator=rng) * 2 - 1
-        return 1 + change.jitter * spread
+        return 1 + change.jitter * (uniform() * 2 - 1)
 
-    luma = (images * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    grey = (torch.rand(n, 1, 1, 1, generator=rng) < change.gray).float()
-    saturation = factor() * (1 - grey)
+    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    luma = (images * weights).sum(1, keepdim=True)
+    saturation = factor() * (uniform() >= change.gray).float()
     images = luma + (images - luma) * saturation
     mean = luma.mean((2, 3), keepdim=True)
     return ((mean + (images - mean) * factor()) * factor()).clamp_(0, 1)
 
 
-def augment(pixels: Images, size: int, change: Augmentation, rng: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, size: int, change: Augmentation, rng: torch.Generator) -> Tensor:
     """A training batch: crop, flip, colour, and a few images at half their resolution."""
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-    coarse = torch.rand(len(images), generator=rng) < change.blur
+    images = as_images(pixels)
+    coarse = torch.rand(len(images), generator=rng, device=images.device) < change.blur
     half = F.avg_pool2d(images[coarse], 2)
     images[coarse] = F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
     images = random_crop(images, size, change.smallest_crop, rng)

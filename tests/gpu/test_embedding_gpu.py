@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lightly_fs.config.run import RunConfig
+from lightly_fs.embedding.bundled import INPUT_SIZE
 from lightly_fs.embedding.load import load_bundled, load_embedder
 from lightly_fs.embedding.torch_runtime import TorchEmbedder
 from lightly_fs.errors import ModelError
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    scenes = [np.asarray(scene(seed).resize((128, 128))) for seed in range(64)]
+    scenes = [np.asarray(scene(seed).resize((INPUT_SIZE, INPUT_SIZE))) for seed in range(64)]
     return torch.from_numpy(np.stack(scenes))
 
 
@@ -50,7 +51,7 @@ def test_a_batch_that_does_not_fit_names_a_smaller_one(embedder):
     torch.cuda.set_per_process_memory_fraction(0.001)
     try:
         torch.cuda.empty_cache()
-        huge = torch.zeros(16384, 128, 128, 3, dtype=torch.uint8)
+        huge = torch.zeros(16384, INPUT_SIZE, INPUT_SIZE, 3, dtype=torch.uint8)
         with pytest.raises(ModelError, match="a batch of 16384 images does not fit") as caught:
             embedder.embed(huge, [])
     finally:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightly_fs.embedding import openvino_runtime
+from lightly_fs.embedding.bundled import INPUT_SIZE
 from lightly_fs.embedding.embedder import Network
 from lightly_fs.embedding.load import load_bundled
 from lightly_fs.embedding.openvino_runtime import OpenVinoEmbedder, import_openvino, runtime
@@ -103,7 +104,7 @@ def test_the_package_ships_the_bundled_model_converted_and_true_to_its_weights(c
         shipped = OpenVinoEmbedder(load_bundled(), None)
     assert "converting" not in caplog.text
     images = torch.from_numpy(
-        np.stack([np.asarray(scene(seed).resize((128, 128))) for seed in range(16)])
+        np.stack([np.asarray(scene(seed).resize((INPUT_SIZE, INPUT_SIZE))) for seed in range(16)])
     )
     reference = TorchEmbedder(load_bundled(), torch.device("cpu"))
     assert cosines(shipped.embed(images, []), reference.embed(images, [])).min() >= 0.999
