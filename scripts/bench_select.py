@@ -1,10 +1,13 @@
 """Measure farthest-first selection against scans in numpy and torch, and against its floors.
 
     python scripts/bench_select.py [--cases 100000x128x1000 …] [--data clustered iid] [--threads 2]
+    python scripts/bench_select.py --combined [--repeats 3]
 
-One JSON line per case. A scan costs the same for every pick, so it is timed for `scan_picks` picks
-and extrapolated. Floors: `memory_floor_s`, all vectors read once per pick, and `gemm_floor_s`, all
-N · k products in float32, both at rates measured in this process.
+One JSON line per case. `--combined` measures diversity x weights x balance (one label, 20 classes)
+against diversity alone instead, in turns, in wall time and in the CPU time of this process. A scan
+costs the same for every pick, so it is timed for `scan_picks` picks and extrapolated. Floors:
+`memory_floor_s`, all vectors read once per pick, and `gemm_floor_s`, all N · k products in float32,
+both at rates measured in this process.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lightly_fs.selection.choose import Chosen
     from lightly_fs.types import Selection
 
 SCAN_PICKS = 20
@@ -61,6 +65,60 @@ def ours(vectors: NDArray[np.float32], picks: int) -> Selection:
         seed=0,
         filenames=[f"{row:09d}" for row in range(len(vectors))],
     )
+
+
+def combined(count: int, vectors: NDArray[np.float32]) -> dict[str, Callable[[int], Chosen]]:
+    """Return what to compare: diversity alone, and with weights and balanced classes."""
+    from lightly_fs.selection.choose import choose
+    from lightly_fs.selection.pool import Categorical, Embeddings, Numeric, Pool
+    from lightly_fs.selection.strategies import (
+        Balance,
+        Diversity,
+        Goal,
+        Limits,
+        Strategy,
+        Weights,
+    )
+
+    rng = np.random.default_rng(1)
+    shares = 1.0 / np.arange(1, 21)  # some classes are twenty times as frequent as others
+    labels = rng.choice(20, count, p=shares / shares.sum())
+    pool = Pool(
+        filenames=[f"{row:09d}" for row in range(count)],
+        inputs={
+            "embeddings": Embeddings(vectors),
+            "score": Numeric(rng.random(count)),
+            "class": Categorical([f"class-{label:02d}" for label in labels]),
+        },
+    )
+    alone: list[Strategy] = [Diversity("embeddings")]
+    both: list[Strategy] = [*alone, Weights("score")]
+    every: list[Strategy] = [*both, Balance("class", Goal.UNIFORM)]
+    return {
+        "alone": lambda picks: choose(pool, alone, Limits(picks)),
+        "weights": lambda picks: choose(pool, both, Limits(picks)),
+        "weights_balance": lambda picks: choose(pool, every, Limits(picks)),
+    }
+
+
+def measure_combined(
+    kind: str, count: int, dimensions: int, picks: int, repeats: int
+) -> dict[str, object]:
+    ways = combined(count, make(kind, count, dimensions))
+    wall = dict.fromkeys(ways, np.inf)
+    cpu = dict.fromkeys(ways, np.inf)
+    for _ in range(repeats):
+        for name, way in ways.items():
+            before = time.process_time()
+            wall[name] = min(wall[name], seconds(lambda way=way: way(picks)))  # type: ignore[misc]
+            cpu[name] = min(cpu[name], time.process_time() - before)
+    return {
+        "case": f"{count}x{dimensions} k={picks} {kind} combined",
+        **{f"{name}_s": round(value, 3) for name, value in wall.items()},
+        **{f"{name}_cpu_s": round(value, 3) for name, value in cpu.items()},
+        "of_alone": round(wall["weights_balance"] / wall["alone"], 2),
+        "of_alone_cpu": round(cpu["weights_balance"] / cpu["alone"], 2),
+    }
 
 
 def numpy_scan(vectors: NDArray[np.float32], first: int, picks: int) -> list[int]:
@@ -135,15 +193,24 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=["100000x128x1000", "100000x128x10000"])
     parser.add_argument("--data", nargs="+", default=["clustered", "iid"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--combined", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     import torch
 
     torch.set_num_threads(arguments.threads)
-    ours(make("iid", 5000, 128), 1000)  # compiles
+    warm = make("iid", 40_000, 128)
+    ours(warm, 300)  # compiles
+    if arguments.combined:
+        combined(len(warm), warm)["weights_balance"](300)
     for case in arguments.cases:
         for kind in arguments.data:
             count, dimensions, picks = (int(part) for part in case.split("x"))
-            json.dump(measure(kind, count, dimensions, picks), sys.stdout)
+            if arguments.combined:
+                found = measure_combined(kind, count, dimensions, picks, arguments.repeats)
+            else:
+                found = measure(kind, count, dimensions, picks)
+            json.dump(found, sys.stdout)
             print(flush=True)
 
 

@@ -96,7 +96,10 @@ def _errors_page() -> Iterator[str]:
         meaning = (error.__doc__ or MEANINGS[error.__name__]).splitlines()[0]
         yield f"| {error.exit_code} | `{error.__name__}` | {meaning} |\n"
     yield f"| {errors.EXIT_PARTIAL} | | partial: samples could not be read; results written |\n"
-    yield "| 130, 143 | | interrupted (Ctrl-C, SIGTERM); the same command resumes |\n"
+    yield (
+        "| 129, 130, 143 | | interrupted (terminal closed, Ctrl-C, SIGTERM); "
+        "the same command resumes |\n"
+    )
     yield (
         "\nWith `--json` an error is one JSON object on stdout: `error`, `message`, `reason`,\n"
         "`hint`, `exit_code`. Reasons of mount errors are listed in\n"
@@ -118,8 +121,8 @@ def _modules_page() -> Iterator[str]:
 
 
 LAYERS = (
-    *("cli", "pipeline", "report", "selection", "embedding", "artifacts", "decoding"),
-    *("properties", "datasource", "config", "errors", "types"),
+    *("cli", "pipeline", "report", "selection", "annotations", "embedding", "artifacts"),
+    *("decoding", "properties", "datasource", "config", "errors", "types"),
 )
 
 MEANINGS = {
@@ -131,6 +134,7 @@ MEANINGS = {
     "MissingExtraError": "an optional dependency is not installed",
     "ModelError": "a model, its weights or an embeddings file cannot be used",
     "TooManyFailuresError": "more samples failed than `max_failures` allows",
+    "TemporarySpaceError": "the directory for temporary files is full or not usable",
 }
 
 

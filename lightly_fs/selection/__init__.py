@@ -1,25 +1,20 @@
-"""Which samples to keep: one file per method, named in `METHODS`."""
+"""Which samples to keep: `select` by one method (`METHODS`), `choose.choose` by strategies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 import numpy as np
 
 from lightly_fs.config.run import CoresetMethod
-from lightly_fs.errors import ModelError
 from lightly_fs.selection import diversity, random
 from lightly_fs.selection.candidates import Candidates
+from lightly_fs.selection.pool import check_vectors, name_order
 from lightly_fs.types import Progress, Selection, silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-_LARGEST = 1e15
-"""Squares of larger values, summed, may overflow float32."""
 
 
 class _Method(Protocol):
@@ -63,9 +58,9 @@ def select(
         stop_at: `n_samples`, at most this many; `min_distance`, the smallest L2 distance between
             two selected samples. Both are required, None for no limit.
     """
-    order = _name_order(filenames)
-    _check(vectors, filenames)
-    _check(preselected, None)
+    order = name_order(filenames)
+    check_vectors(vectors, filenames)
+    check_vectors(preselected, None)
     n_samples, min_distance = stop_at["n_samples"], stop_at["min_distance"]
     candidates = Candidates(
         vectors=np.ascontiguousarray(vectors if order is None else vectors[order], np.float32),
@@ -80,25 +75,3 @@ def select(
     if order is None:
         return chosen
     return Selection(order[chosen.indices], chosen.distances, chosen.stopped_by)
-
-
-def _name_order(filenames: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return the rows in order of their names, or None when they are (as in an inventory)."""
-    if all(first < second for first, second in pairwise(filenames)):
-        return None
-    return np.array(sorted(range(len(filenames)), key=filenames.__getitem__), np.int64)
-
-
-def _check(vectors: NDArray[np.float32] | None, filenames: Sequence[str] | None) -> None:
-    if vectors is None:
-        return
-    for start in range(0, len(vectors), 65_536):
-        block = vectors[start : start + 65_536]
-        if not block.size or -_LARGEST < block.min() <= block.max() < _LARGEST:  # false for NaN
-            continue
-        row = start + int(np.flatnonzero(~(np.abs(block) < _LARGEST).all(axis=1))[0])
-        name = f"of {filenames[row]!r}" if filenames is not None else f"{row} of the preselected"
-        raise ModelError(
-            f"the embedding {name} holds a value that is not a number below {_LARGEST:.0e}",
-            hint="embed again with another `model` or `runtime=torch`",
-        )

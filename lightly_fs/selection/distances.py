@@ -79,3 +79,30 @@ def farthest_from_mean(vectors: NDArray[np.float32]) -> int:
         rows = far[start : start + 4096]
         squared[start : start + 4096] = squared_distances(in_lanes(vectors[rows]) * count, total)
     return int(far[squared.argmax()])
+
+
+def from_mean(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (N,) squared distances |N x - sum|², each N² times that to the mean."""
+    count = len(vectors)
+    total = np.add.reduce(vectors, axis=0, dtype=np.float64)
+    squared = np.empty(count)
+    for start in range(0, count, 4096):
+        part = slice(start, start + 4096)
+        squared[part] = squared_distances(in_lanes(vectors[part]) * count, total)
+    return squared
+
+
+def largest_distance(*groups: NDArray[np.float32]) -> float:
+    """Return 2, the largest distance of unit vectors; of longer ones, twice the longest length."""
+    longest = 0.0
+    for vectors in groups:
+        if not len(vectors):
+            continue
+        estimate = squared_lengths(vectors)
+        margin = 2 * slack(vectors.shape[1]) * float(estimate.max()) + 1e-36
+        longer = vectors[estimate >= estimate.max() - margin]
+        for start in range(0, len(longer), 4096):
+            lanes = in_lanes(longer[start : start + 4096])
+            squared = squared_distances(lanes, np.zeros(vectors.shape[1]))
+            longest = max(longest, float(np.sqrt(squared.max())))
+    return 2.0 if longest <= 1.001 else 2.0 * longest

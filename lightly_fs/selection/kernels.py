@@ -52,7 +52,7 @@ class Rivals(NamedTuple):
     min_distance: float
 
 
-def _compiled(fastmath: bool | set[str] = False) -> Callable[[_Function], _Function]:  # noqa: FBT001, FBT002 - numba's own option
+def compiled(fastmath: bool | set[str] = False) -> Callable[[_Function], _Function]:  # noqa: FBT001, FBT002 - numba's own option
     """Compile, and keep the result on disk where there is a place for it."""
 
     def decorate(function: _Function) -> _Function:
@@ -65,7 +65,7 @@ def _compiled(fastmath: bool | set[str] = False) -> Callable[[_Function], _Funct
 
 
 # Without fastmath: the compiler neither reorders nor fuses, the definition holds to the last bit.
-@_compiled()
+@compiled()
 def squared_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Return the defining squared distance of two (D,) vectors; see `distances`."""
     s0 = s1 = s2 = s3 = 0.0
@@ -91,15 +91,15 @@ def squared_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return (s0 + s1) + (s2 + s3)
 
 
-@_compiled(fastmath=_REORDERED)
-def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
+@compiled(fastmath=_REORDERED)
+def estimated_dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     total = np.float32(0.0)
     for d in range(len(a)):
         total += a[d] * b[d]
     return total
 
 
-@_compiled(fastmath=_REORDERED)
+@compiled(fastmath=_REORDERED)
 def _smallest(products: NDArray[np.float32], norms: NDArray[np.float32]) -> np.float32:
     """Return the minimum of |c|² - 2 x·c."""
     smallest = np.float32(3.0e38)
@@ -108,7 +108,7 @@ def _smallest(products: NDArray[np.float32], norms: NDArray[np.float32]) -> np.f
     return smallest
 
 
-@_compiled()
+@compiled()
 def see(rows: Rows, centres: Centres, products: NDArray[np.float32], error: float) -> None:
     """Bring `best` and `nearest` of the rows up to date with centres they have not seen.
 
@@ -130,14 +130,14 @@ def see(rows: Rows, centres: Centres, products: NDArray[np.float32], error: floa
                     rows.nearest[i] = centres.first + j
 
 
-@_compiled()
+@compiled()
 def _beats(squared: float, row: int, rivals: Rivals) -> bool:
     if squared < rivals.squared or (squared == rivals.squared and row > rivals.row):
         return False
     return math.sqrt(squared) >= rivals.min_distance
 
 
-@_compiled()
+@compiled()
 def pick(
     rows: Rows,
     names: NDArray[np.int64],
@@ -181,7 +181,7 @@ def pick(
             i = alive[a]
             seen[i] += 1
             total = np.float64(rows.norms[i]) + np.float64(rows.norms[centre])
-            estimate = total - 2.0 * _dot(rows.vectors[i], rows.vectors[centre])
+            estimate = total - 2.0 * estimated_dot(rows.vectors[i], rows.vectors[centre])
             if estimate - error * total - 1e-36 <= rows.best[i]:
                 exact = squared_distance(rows.vectors[i], rows.vectors[centre])
                 if exact < rows.best[i]:
@@ -194,10 +194,135 @@ def pick(
     return made
 
 
-@_compiled()
+@compiled()
 def distances_to(vectors: NDArray[np.float32], point: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the (N,) defining squared distances to one (D,) point."""
     squared = np.empty(len(vectors))
     for i in range(len(vectors)):
         squared[i] = squared_distance(vectors[i], point)
     return squared
+
+
+class Neighbours(NamedTuple):
+    """Rows whose nearest neighbours are looked for.
+
+    Attributes:
+        vectors: (R, D) float32.
+        norms: (R,) float32 squared lengths.
+        kept: (R, K) float64 smallest squared distances so far, ascending; updated in place.
+        first: Number of the first row, to leave out each row itself.
+    """
+
+    vectors: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    kept: NDArray[np.float64]
+    first: int
+
+
+@compiled()
+def keep_nearest(
+    rows: Neighbours, centres: Centres, products: NDArray[np.float32], error: float
+) -> None:
+    """Keep the smallest squared distances of the rows to the centres."""
+    last = rows.kept.shape[1] - 1
+    for i in range(len(rows.norms)):
+        kept = rows.kept[i]
+        for j in range(len(centres.norms)):
+            total = np.float64(rows.norms[i]) + np.float64(centres.norms[j])
+            estimate = total - 2.0 * np.float64(products[i, j])
+            if estimate - error * total - 1e-36 > kept[last]:
+                continue
+            if rows.first + i == centres.first + j:
+                continue
+            squared = squared_distance(rows.vectors[i], centres.vectors[j])
+            if squared >= kept[last]:
+                continue
+            place = last
+            while place > 0 and kept[place - 1] > squared:
+                kept[place] = kept[place - 1]
+                place -= 1
+            kept[place] = squared
+
+
+class Covered(NamedTuple):
+    """Samples and how well the selection stands for them: (N,) `best` squared distances."""
+
+    vectors: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    best: NDArray[np.float64]
+    squared_largest: float
+
+
+@compiled()
+def _similarity(squared: float, squared_largest: float) -> float:
+    raw = max(1.0 - squared / squared_largest, 0.0)
+    return math.floor(raw * 1073741824.0 + 0.5) / 1073741824.0
+
+
+@compiled()
+def add_gains(
+    chosen: Centres,
+    covered: Covered,
+    products: NDArray[np.float32],
+    error: float,
+    gains: NDArray[np.float64],
+) -> None:
+    """Add to (R,) `gains` what each chosen row adds to the similarity of the covered samples."""
+    for i in range(len(gains)):
+        for j in range(len(covered.norms)):
+            total = np.float64(chosen.norms[i]) + np.float64(covered.norms[j])
+            estimate = total - 2.0 * np.float64(products[i, j])
+            if estimate - error * total - 1e-36 >= covered.best[j]:
+                continue
+            squared = squared_distance(chosen.vectors[i], covered.vectors[j])
+            if squared < covered.best[j]:
+                added = _similarity(squared, covered.squared_largest) - _similarity(
+                    covered.best[j], covered.squared_largest
+                )
+                gains[i] += added
+
+
+@compiled()
+def distances_from_mean(
+    vectors: NDArray[np.float32], total: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (N,) |N x - sum|² by the defining order; `total` (D,) is the sum."""
+    count, dimensions = vectors.shape
+    squared = np.empty(count)
+    for i in range(count):
+        lanes = np.zeros(4)
+        for d in range(dimensions):
+            difference = np.float64(vectors[i, d]) * count - total[d]
+            lanes[d % 4] += difference * difference
+        squared[i] = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
+    return squared
+
+
+@compiled(fastmath=_REORDERED)
+def lower_bounds(
+    nearer: Centres,
+    covered: tuple[NDArray[np.float64], NDArray[np.float64]],
+    candidates: tuple[NDArray[np.float32], NDArray[np.float64]],
+    products: NDArray[np.float32],
+    scale: tuple[float, float],
+) -> None:
+    """Lower the bounds of gains by what they surely lose.
+
+    Args:
+        nearer: (R,) samples that the last pick came nearer to.
+        covered: (R,) their similarities to the selection before and now.
+        candidates: (N,) squared lengths and bounds; the bounds are updated in place.
+        products: (R, N) dot products.
+        scale: `slack` of the dimensions, and the squared largest distance.
+    """
+    before, now = covered
+    norms, bounds = candidates
+    error, squared_largest = scale
+    for i in range(len(before)):
+        norm = np.float64(nearer.norms[i])
+        most = now[i] - before[i]
+        for j in range(len(bounds)):
+            total = norm + np.float64(norms[j])
+            farthest = total - 2.0 * np.float64(products[i, j]) + error * total + 1e-36
+            lost = min(1.0 - farthest / squared_largest - before[i], most)
+            bounds[j] -= max(lost - 4e-9, 0.0)  # the grid and the rounding of the bound

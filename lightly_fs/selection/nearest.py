@@ -91,3 +91,19 @@ def _by_products(
             error,
         )
     return block.best, block.nearest
+
+
+class DistancesTo:
+    """Compares all rows with one of them, in numpy or compiled: to the same last bit."""
+
+    def __init__(self, vectors: NDArray[np.float32], *, compiled: bool) -> None:
+        self.vectors = vectors
+        self.lanes = None if compiled else in_lanes(vectors)
+
+    def squared(self, row: int) -> NDArray[np.float64]:
+        """Return (N,) squared distances to that row."""
+        if self.lanes is not None:
+            return squared_distances(self.lanes, self.vectors[row])
+        from lightly_fs.selection import kernels
+
+        return kernels.distances_to(self.vectors, self.vectors[row])

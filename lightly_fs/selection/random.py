@@ -8,6 +8,7 @@ the old ones as it is. With `min_distance`, samples nearer than that to a select
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,15 @@ def _accept(
         later = best[place + 1 :]
         np.minimum(later, squared_distances(lanes[:, :, place + 1 :], vector), out=later)
     return places
+
+
+def random_numbers(filenames: Sequence[str], seed: int) -> NDArray[np.float64]:
+    """Return (N,) numbers in [0, 1), a `Numeric` input: `WEIGHTS` of them picks as `random` does.
+
+    They depend on the seed and the filename alone.
+    """
+    key = str(seed).encode()
+    ranks = (blake2b(os.fsencode(n), key=key, digest_size=16).digest() for n in filenames)
+    largest = 2**53 - 1
+    numbers = [(largest - (int.from_bytes(rank[:7]) >> 3)) * 2.0**-53 for rank in ranks]
+    return np.array(numbers, np.float64)

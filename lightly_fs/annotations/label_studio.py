@@ -1,0 +1,165 @@
+"""Label Studio: the tasks that it exports as JSON, with boxes or choices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import Annotated, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from lightly_fs.annotations.files import AnnotationFiles
+from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions, align
+from lightly_fs.annotations.reading import InvalidContentError, read_one
+from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
+from lightly_fs.errors import DatasourceError
+
+_Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class _Value(Struct):
+    x: float | None = None
+    y: float | None = None
+    width: float | None = None
+    height: float | None = None
+    rotation: float = 0.0
+    rectanglelabels: list[str] | None = None
+    choices: list[str] | None = None
+
+
+class _Region(Struct):
+    type: str
+    value: _Value = msgspec.field(default_factory=_Value)
+    original_width: Annotated[int, Meta(gt=0)] | None = None
+    original_height: Annotated[int, Meta(gt=0)] | None = None
+    score: _Share | None = None
+
+
+class _Result(Struct):
+    result: list[_Region]
+    score: float | None = None
+    was_cancelled: bool = False
+
+
+class _Data(Struct):
+    image: str
+
+
+class _Task(Struct):
+    data: _Data
+    predictions: list[_Result | int] = []
+    annotations: list[_Result | int] = []
+
+
+_TASKS = msgspec.json.Decoder(list[_Task])
+_FIXES = {
+    "$": "export the project as JSON (not JSON-MIN)",
+    "data": "the labelling configuration names the image's field; call it `image`",
+    "image": "the labelling configuration names the image's field; call it `image`",
+    "result": "export the project as JSON (not JSON-MIN)",
+}
+
+
+def import_label_studio(
+    files: AnnotationFiles,
+    path: str,
+    filenames: Sequence[str],
+    *,
+    task: str,
+    what: Literal["predictions", "annotations"] = "predictions",
+) -> Predictions:
+    """Read the boxes (`rectanglelabels`) or classes (`choices`) of exported tasks.
+
+    Of several results for an image the first that was not skipped counts. A task belongs to the
+    sample that its URL ends with: `s3://bucket/in/a/b.jpg` to `a/b.jpg`, the longest such name.
+    Regions of other kinds are no boxes and left out.
+
+    Args:
+        files: Where the export is.
+        path: The file.
+        filenames: N samples, the rows of the result.
+        task: Name of the task.
+        what: What models predicted, or what people drew.
+
+    Raises:
+        DatasourceError: It is not there, invalid, or about none of the samples.
+    """
+    tasks = read_one(files, path, _TASKS, _FIXES)
+    if tasks is None:
+        raise DatasourceError(f"{path} is not there", hint="Give the export of a project as JSON.")
+    try:
+        found = _labels(tasks, set(filenames), what)
+    except InvalidContentError as error:
+        raise DatasourceError(f"{path} is invalid: {error}") from error
+    boxes = any(one.box for objects in found.values() for _, one in objects)
+    kind = TaskType.OBJECT_DETECTION if boxes else TaskType.CLASSIFICATION
+    names = sorted({name for objects in found.values() for name, _ in objects})
+    places = {name: place for place, name in enumerate(names)}
+    labels = {
+        filename: [_placed(one, places[name]) for name, one in objects if bool(one.box) == boxes]
+        for filename, objects in found.items()
+    }
+    categories = tuple(Category(place, name) for place, name in enumerate(names))
+    return align(labels, filenames, TaskSchema(task, kind, categories), path)
+
+
+def _labels(
+    tasks: Sequence[_Task], filenames: Collection[str], what: str
+) -> dict[str, list[tuple[str, PredictedObject]]]:
+    labels: dict[str, list[tuple[str, PredictedObject]]] = {}
+    for index, task in enumerate(tasks):
+        for number, result in enumerate(getattr(task, what)):
+            if isinstance(result, _Result) and not result.was_cancelled:
+                place = f"$[{index}].{what}[{number}].result"
+                name = sample_of(task.data.image, filenames)
+                labels[name] = list(_regions(result, place))
+                break
+    return labels
+
+
+def _regions(result: _Result, place: str) -> Iterator[tuple[str, PredictedObject]]:
+    for index, region in enumerate(result.result):
+        score = LABEL_SCORE if region.score is None else region.score
+        for name in region.value.choices or ():
+            yield name, PredictedObject(0, score)
+        for name in region.value.rectanglelabels or ():
+            box = _box(region, f"{place}[{index}]")
+            yield name, PredictedObject(0, score, box)
+
+
+def _box(region: _Region, place: str) -> Sequence[float]:
+    """Return pixels, around a rotated rectangle; Label Studio has percent of the image."""
+    value = (region.value.x, region.value.y, region.value.width, region.value.height)
+    if region.original_width is None or region.original_height is None or None in value:
+        raise InvalidContentError(
+            place, "a rectangle without its place or the image's size", _FIXES["result"]
+        )
+    x, y, width, height = (number or 0.0 for number in value)
+    across, down = region.original_width / 100, region.original_height / 100
+    x, y, width, height = x * across, y * down, width * across, height * down
+    if not (angle := math.radians(region.value.rotation)):
+        return x, y, width, height
+    # It turns clockwise around its top left corner.
+    sides = ((0, 0), (width, 0), (0, height), (width, height))
+    xs = [x + right * math.cos(angle) - low * math.sin(angle) for right, low in sides]
+    ys = [y + right * math.sin(angle) + low * math.cos(angle) for right, low in sides]
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def _placed(one: PredictedObject, place: int) -> PredictedObject:
+    return PredictedObject(place, one.score, one.box)
+
+
+def sample_of(url: str, filenames: Collection[str]) -> str:
+    """Return the sample that a URL or path ends with, or the whole path when there is none."""
+    parts = urlsplit(url)
+    # Local storage of Label Studio: /data/local-files/?d=folder/image.jpg
+    local = parse_qs(parts.query).get("d")
+    path = local[0] if local else unquote(parts.path)
+    names = path.strip("/").split("/")
+    for start in range(len(names)):
+        if (name := "/".join(names[start:])) in filenames:
+            return name
+    return path

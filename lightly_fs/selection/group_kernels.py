@@ -1,0 +1,256 @@
+"""Compiled inner loops of scored selection. Importing this module imports numba.
+
+The definitions are those of `objective`, `diversity` and `balance`, operation by operation: no
+fastmath here, so numpy and these loops agree to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lightly_fs.selection.kernels import Rows, compiled, estimated_dot, squared_distance
+from lightly_fs.selection.objective import FLOOR, LN_2, SQRT_HALF, TERMS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Scale(NamedTuple):
+    """How a squared distance becomes part of a key: the strategy's numbers."""
+
+    largest: float
+    strength: float
+    min_distance: float
+
+
+class Edges(NamedTuple):
+    """The best outside of a block, per group: (G,) key (-inf for none), and lowest row with it."""
+
+    key: NDArray[np.float64]
+    row: NDArray[np.int64]
+
+
+class Balances(NamedTuple):
+    """All balances of labels, their classes one after the other.
+
+    Attributes:
+        target, counts, occurs: (sum of C,) as in `balance.Shares`; counts are updated in place.
+        starts: (B + 1,) where the classes of each balance begin.
+        strengths: (B,).
+        members: (G, B) class of each group, counted from the start of its balance.
+    """
+
+    target: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    occurs: NDArray[np.bool_]
+    starts: NDArray[np.int64]
+    strengths: NDArray[np.float64]
+    members: NDArray[np.int64]
+
+
+class Block(NamedTuple):
+    """What is known of R rows besides `Rows`: (R,) constant parts, keys, groups, names, seen."""
+
+    constant: NDArray[np.float64]
+    keys: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    names: NDArray[np.int64]
+    seen: NDArray[np.int64]
+
+
+@compiled()
+def logarithm(value: float) -> float:
+    """Return `objective.logarithm` of one value."""
+    mantissa, exponent = math.frexp(value)
+    if mantissa < SQRT_HALF:
+        mantissa = 2.0 * mantissa
+        exponent -= 1
+    ratio = (mantissa - 1.0) / (mantissa + 1.0)
+    square = ratio * ratio
+    series = 1.0 / (2 * TERMS - 1)
+    for term in range(TERMS - 2, -1, -1):
+        series = series * square + 1.0 / (2 * term + 1)
+    return np.float64(exponent) * LN_2 + (2.0 * ratio) * series
+
+
+@compiled()
+def key_of(constant: float, squared: float, scale: Scale) -> float:
+    """Return constant + strength · log of the diversity; -inf nearer than the smallest distance."""
+    distance = math.sqrt(squared)
+    if distance < scale.min_distance:
+        return -np.inf
+    clipped = min(max(distance / scale.largest, FLOOR), 1.0)
+    objective = max(np.float64(np.float32(clipped)), FLOOR)
+    return constant + scale.strength * logarithm(objective)
+
+
+@compiled()
+def set_keys(
+    keys: NDArray[np.float64],
+    constant: NDArray[np.float64],
+    best: NDArray[np.float64],
+    scale: Scale,
+) -> None:
+    """Set (N,) keys from squared distances; negative ones mark rows that are out: -inf."""
+    for i in range(len(keys)):
+        keys[i] = key_of(constant[i], best[i], scale) if best[i] >= 0 else -np.inf
+
+
+@compiled()
+def set_offsets(balances: Balances, offsets: NDArray[np.float64]) -> None:
+    """Set (G,) what the balances add to each group's score."""
+    offsets[:] = 0.0
+    for b in range(len(balances.strengths)):
+        start, stop = balances.starts[b], balances.starts[b + 1]
+        most = 0.0
+        for c in range(start, stop):
+            if balances.occurs[c]:
+                most = max(most, balances.target[c] / (balances.counts[c] + 0.5))
+        terms = np.empty(stop - start)
+        for c in range(start, stop):
+            worth = 1.0
+            if most > 0:
+                worth = balances.target[c] / (balances.counts[c] + 0.5) / most
+            terms[c - start] = balances.strengths[b] * logarithm(min(max(worth, FLOOR), 1.0))
+        for g in range(len(offsets)):
+            offsets[g] += terms[balances.members[g, b]]
+
+
+@compiled()
+def count_pick(balances: Balances, group: int) -> None:
+    """Count a pick of that group in every balance."""
+    for b in range(len(balances.strengths)):
+        balances.counts[balances.starts[b] + balances.members[group, b]] += 1.0
+
+
+@compiled()
+def find_edges(
+    keys: NDArray[np.float64], groups: NDArray[np.int64], inside: NDArray[np.bool_], edges: Edges
+) -> None:
+    """Take the best row of each group inside, and find the best of what stays outside."""
+    count = len(edges.key)
+    top_key = np.full(count, -np.inf)
+    top = np.full(count, -1)
+    for i in range(len(keys)):
+        if keys[i] > top_key[groups[i]]:
+            top_key[groups[i]] = keys[i]
+            top[groups[i]] = i
+    for g in range(count):
+        if top[g] >= 0:
+            inside[top[g]] = True
+    edges.key[:] = -np.inf
+    edges.row[:] = len(keys)
+    for i in range(len(keys)):
+        if not inside[i] and keys[i] > edges.key[groups[i]]:
+            edges.key[groups[i]] = keys[i]
+            edges.row[groups[i]] = i
+
+
+@compiled()
+def leads(key: float, row: int, group: int, edges: Edges) -> bool:
+    """Whether a row comes before everything outside in its group."""
+    if key == -np.inf or key < edges.key[group]:
+        return False
+    return bool(key > edges.key[group] or row < edges.row[group])
+
+
+@compiled()
+def winner(
+    block: Block, champions: NDArray[np.int64], offsets: NDArray[np.float64], edges: Edges
+) -> int:
+    """Return the champion with the best score, -1 when it may be outside or there is none."""
+    best, best_score = -1, -np.inf
+    outside = -np.inf
+    for g in range(len(champions)):
+        i = champions[g]
+        if i < 0:
+            if edges.key[g] > -np.inf:
+                outside = max(outside, edges.key[g] + offsets[g])
+            continue
+        score = block.keys[i] + offsets[g]
+        if score > best_score or (
+            score == best_score and (best < 0 or block.names[i] < block.names[best])
+        ):
+            best, best_score = i, score
+    if best >= 0 and outside >= best_score:
+        return -1
+    return best
+
+
+@compiled()
+def _challenge(i: int, block: Block, champions: NDArray[np.int64]) -> None:
+    """Make a row its group's champion if it is better than the present one."""
+    g = block.groups[i]
+    c = champions[g]
+    if (
+        c < 0
+        or block.keys[i] > block.keys[c]
+        or (block.keys[i] == block.keys[c] and block.names[i] < block.names[c])
+    ):
+        champions[g] = i
+
+
+@compiled()
+def pick(
+    rows: Rows,
+    block: Block,
+    edges: Edges,
+    balances: Balances,
+    scale: Scale,
+    picks: NDArray[np.int64],
+    error: float,
+) -> int:
+    """Pick best first while the best is surely in the block; return how many picks were made.
+
+    A row behind its group's edge never comes back (its key only shrinks, offsets are the group's),
+    so it is left alone from then on. `rows.best` of a pick stays what it was when it was picked.
+    """
+    champions = np.full(len(edges.key), -1)
+    offsets = np.empty(len(edges.key))
+    alive = np.empty(len(block.names), np.int64)
+    count = 0
+    for i in range(len(block.names)):
+        if leads(block.keys[i], block.names[i], block.groups[i], edges):
+            alive[count] = i
+            count += 1
+            _challenge(i, block, champions)
+    made = 0
+    while made < len(picks):
+        set_offsets(balances, offsets)
+        centre = winner(block, champions, offsets, edges)
+        if centre < 0:
+            break
+        picks[made] = centre
+        made += 1
+        count_pick(balances, block.groups[centre])
+        block.seen[centre] = -1
+        champions[:] = -1
+        a = 0
+        while a < count:
+            i = alive[a]
+            if i != centre:
+                _compare(i, centre, rows, block, scale, error)
+            if i == centre or not leads(block.keys[i], block.names[i], block.groups[i], edges):
+                count -= 1
+                alive[a] = alive[count]
+                continue
+            _challenge(i, block, champions)
+            a += 1
+    return made
+
+
+@compiled()
+def _compare(i: int, centre: int, rows: Rows, block: Block, scale: Scale, error: float) -> None:
+    """Bring one row up to date with one pick, measuring the distance only if it may be nearer."""
+    block.seen[i] += 1
+    total = np.float64(rows.norms[i]) + np.float64(rows.norms[centre])
+    estimate = total - 2.0 * estimated_dot(rows.vectors[i], rows.vectors[centre])
+    if estimate - error * total - 1e-36 > rows.best[i]:
+        return
+    squared = squared_distance(rows.vectors[i], rows.vectors[centre])
+    if squared < rows.best[i]:
+        rows.best[i] = squared
+        block.keys[i] = key_of(block.constant[i], squared, scale)

@@ -1,0 +1,327 @@
+"""Exports, read back with readers that are not ours: labelformat, tarfile, json, yaml."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from labelformat.formats import (
+    COCOObjectDetectionInput,
+    CVATObjectDetectionInput,
+    LightlyObjectDetectionInput,
+    YOLOv8ObjectDetectionInput,
+)
+from PIL import Image
+
+from lightly_fs.annotations import export
+from lightly_fs.annotations.label_studio import import_label_studio
+from lightly_fs.annotations.objects import PredictedObject, PredictionsBuilder
+from lightly_fs.annotations.predictions import read_predictions
+from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
+from lightly_fs.annotations.webdataset import webdataset
+from lightly_fs.errors import ConfigError
+
+from .folder import LightlyFolder
+
+NAMES = ["sub/a.jpg", "b.jpg", "left-out.jpg", "without.jpg", "empty.jpg"]
+SIZES = np.array([[80, 40], [33, 77], [5, 5], [10, 20], [10, 20]])
+CATEGORIES = (Category(3, "car"), Category(17, "traffic light"))
+
+
+def detections(task_type=TaskType.OBJECT_DETECTION):
+    builder = PredictionsBuilder(TaskSchema("detector", task_type, CATEGORIES), NAMES)
+    vector = [0.25, 0.75]
+    builder.add(
+        [PredictedObject(1, 0.5, (8, 4, 16, 20), vector), PredictedObject(0, 1.0, (0, 0, 80, 40))]
+    )
+    builder.add([PredictedObject(0, 0.125, (1.5, 2.25, 30, 70))])
+    builder.add([PredictedObject(0, 0.9, (1, 1, 1, 1))])
+    builder.skip(4)
+    builder.add([])
+    return builder.build()
+
+
+@pytest.fixture
+def chosen():
+    """All but one, in another order than the inventory's."""
+    return export.selected(
+        detections(), [1, 0, 3, 4], SIZES, url_of=lambda name: f"https://host/{name}?x=1"
+    )
+
+
+EXPECTED = {
+    "b.jpg": [("car", [1.5, 2.25, 30, 70])],
+    "sub/a.jpg": [("traffic light", [8, 4, 16, 20]), ("car", [0, 0, 80, 40])],
+    "without.jpg": [],
+    "empty.jpg": [],
+}
+
+
+def write(files, root):
+    for name, content in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def photographs(root):
+    for name, size in zip(NAMES, SIZES, strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", tuple(size)).save(root / name)
+
+
+def boxes_of(source):
+    """Return what labelformat reads: name and x, y, w, h by filename."""
+    found = {image.filename: [] for image in source.get_images()}
+    for label in source.get_labels():
+        for one in label.objects:
+            box = one.box
+            values = [box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin]
+            found[label.image.filename].append((one.category.name, pytest.approx(values, abs=1e-4)))
+    return found
+
+
+def test_coco(chosen, tmp_path):
+    write(export.coco(chosen), tmp_path)
+    source = COCOObjectDetectionInput(input_file=tmp_path / "coco.json")
+
+    assert EXPECTED == boxes_of(source)
+    assert [image.filename for image in source.get_images()] == list(EXPECTED)
+    assert {one.id: one.name for one in source.get_categories()} == {3: "car", 17: "traffic light"}
+    assert [one.confidence for label in source.get_labels() for one in label.objects] == [
+        0.125,
+        0.5,
+        1.0,
+    ]
+
+
+def test_yolo(chosen, tmp_path):
+    photographs(tmp_path / "images")
+    (tmp_path / "images/left-out.jpg").unlink()
+    write(export.yolo(chosen), tmp_path)
+    source = YOLOv8ObjectDetectionInput(input_file=tmp_path / "data.yaml", input_split="train")
+
+    assert EXPECTED == boxes_of(source)
+    assert yaml.safe_load((tmp_path / "data.yaml").read_text())["names"] == {
+        0: "car",
+        1: "traffic light",
+    }
+
+
+def test_cvat(chosen, tmp_path):
+    write(export.cvat(chosen), tmp_path)
+
+    assert EXPECTED == boxes_of(CVATObjectDetectionInput(input_file=tmp_path / "annotations.xml"))
+
+
+def test_lightly_with_another_reader_and_with_ours(chosen, tmp_path):
+    write(export.lightly(chosen), tmp_path)
+    photographs(tmp_path / "images")
+    task = tmp_path / ".lightly/predictions/detector"
+    source = LightlyObjectDetectionInput(task, images_rel_path="../../../images")
+
+    assert EXPECTED | {"left-out.jpg": []} == boxes_of(source)
+    found = read_predictions(LightlyFolder(tmp_path).files, "detector", NAMES)
+    given_ = detections()
+    assert found.schema == given_.schema
+    assert found.predicted.tolist() == [True, True, False, False, True]
+    assert found.boxes.tolist() == given_.boxes[:3].tolist()
+    assert found.scores.tolist() == given_.scores[:3].tolist()
+    assert found.probabilities.tolist() == given_.probabilities.tolist()
+
+
+def test_label_studio_tasks(chosen, folder):
+    ((name, content),) = export.label_studio(chosen)
+    tasks = json.loads(content)
+
+    assert name == "label_studio_tasks.json"
+    assert [task["data"]["image"] for task in tasks] == [
+        f"https://host/{name}?x=1" for name in EXPECTED
+    ]
+    assert [task["data"]["lightlyFileName"] for task in tasks] == list(EXPECTED)
+    (prediction,) = tasks[1]["predictions"]
+    assert prediction["model_version"] == "detector"
+    assert prediction["result"][0] == {
+        "from_name": "label",
+        "to_name": "image",
+        "type": "rectanglelabels",
+        "score": 0.5,
+        "original_width": 80,
+        "original_height": 40,
+        "image_rotation": 0,
+        "value": {
+            "x": 10.0,
+            "y": 10.0,
+            "width": 20.0,
+            "height": 50.0,
+            "rotation": 0,
+            "rectanglelabels": ["traffic light"],
+        },
+    }
+    assert "predictions" not in tasks[2]
+    folder.write("tasks.json", content)
+    back = import_label_studio(folder.files, ".lightly/tasks.json", NAMES, task="detector")
+    assert back.boxes == pytest.approx(detections().boxes[:3])
+
+
+def test_label_studio_choices():
+    builder = PredictionsBuilder(TaskSchema("w", TaskType.CLASSIFICATION, CATEGORIES), ["a.jpg"])
+    builder.add([PredictedObject(0)])
+    chosen = export.selected(builder.build(), [0], np.array([[0, 0]]))
+
+    ((_, content),) = export.label_studio(chosen)
+
+    (task,) = json.loads(content)
+    assert task["data"]["image"] == "a.jpg"
+    assert task["predictions"][0]["result"] == [
+        {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["car"]}}
+    ]
+
+
+def test_labelbox_rows(chosen):
+    ((name, content),) = export.labelbox(chosen)
+
+    assert name == "labelbox_data_rows.json"
+    assert json.loads(content)[1] == {
+        "row_data": "https://host/sub/a.jpg?x=1",
+        "global_key": "sub/a.jpg",
+        "media_type": "IMAGE",
+    }
+
+
+def test_labelbox_without_urls_is_refused():
+    with pytest.raises(ConfigError, match=r"Labelbox needs a URL to read `sub/a\.jpg` from"):
+        list(export.labelbox(export.selected(detections(), [0], SIZES)))
+
+
+def test_hugging_face(chosen):
+    ((name, content),) = export.hugging_face(chosen)
+    lines = [json.loads(line) for line in content.splitlines()]
+
+    assert name == "metadata.jsonl"
+    assert [line["file_name"] for line in lines] == list(EXPECTED)
+    assert lines[1]["objects"] == {
+        "bbox": [[8, 4, 16, 20], [0, 0, 80, 40]],
+        "category": ["traffic light", "car"],
+        "score": [0.5, 1.0],
+    }
+    assert "objects" not in lines[2]
+    assert lines[3]["objects"] == {"bbox": [], "category": [], "score": []}
+
+
+def test_pretagging_in_the_documented_form(chosen):
+    ((name, content),) = export.pretagging(chosen)
+
+    assert name == "data/bounding_boxes.json"
+    assert json.loads(content)[1] == {
+        "filename": "sub/a.jpg",
+        "boxes": [[0.1, 0.1, 0.3, 0.6], [0, 0, 1, 1]],
+        "labels": ["traffic light", "car"],
+        "scores": [0.5, 1.0],
+    }
+
+
+def test_webdataset_shards(chosen):
+    contents = [bytes([number]) * 700 for number in range(4)]
+
+    shards = dict(webdataset(chosen, iter(contents), shard_size=3))
+
+    assert list(shards) == ["shard-000000.tar", "shard-000001.tar"]
+    members = {}
+    for shard in shards.values():
+        with tarfile.open(fileobj=io.BytesIO(shard)) as archive:
+            members |= {one.name: archive.extractfile(one).read() for one in archive}
+    assert list(members)[:4] == ["b.jpg", "b.json", "sub/a.jpg", "sub/a.json"]
+    assert members["sub/a.jpg"] == contents[1]
+    facts = json.loads(members["sub/a.json"])
+    assert facts["filename"] == "sub/a.jpg"
+    assert facts["objects"][0] == {
+        "category": "traffic light",
+        "bbox": [8, 4, 16, 20],
+        "score": 0.5,
+    }
+    assert len(members) == 8
+
+
+@given(st.lists(st.text("a.%_/", min_size=1, max_size=6), min_size=1, max_size=6, unique=True))
+def test_no_two_images_share_a_webdataset_key(stems):
+    images = [export.ExportedImage(f"{stem}x.jpg", 1, 1) for stem in stems]
+
+    ((_, shard),) = webdataset(export.Export(images), [b""] * len(images))
+
+    with tarfile.open(fileobj=io.BytesIO(shard)) as archive:
+        names = archive.getnames()
+    keys = {name.partition(".")[0] for name in names}
+    assert len(keys) == len(images)
+
+
+@pytest.mark.parametrize("name", ["yolo", "lightly"])
+def test_two_images_of_one_name_are_refused(name):
+    images = [export.ExportedImage(name, 5, 5, None, []) for name in ("a.jpg", "a.png")]
+    schema = TaskSchema("t", TaskType.OBJECT_DETECTION, CATEGORIES)
+
+    with pytest.raises(ConfigError, match=r"`a\.jpg` and `a\.png` would both be described by"):
+        list(export.EXPORTERS[name](export.Export(images, schema)))
+
+
+@pytest.mark.parametrize("name", sorted(export.EXPORTERS.keys() - {"label_studio", "labelbox"}))
+def test_every_format_of_a_selection_without_predictions_exports_or_says_why(name):
+    images = [export.ExportedImage("a.jpg", 5, 5)]
+    if name == "huggingface":
+        assert dict(export.hugging_face(export.Export(images))) == {
+            "metadata.jsonl": b'{"file_name":"a.jpg"}\n'
+        }
+        return
+    with pytest.raises(ConfigError, match="holds predictions, and the selection has none"):
+        list(export.EXPORTERS[name](export.Export(images)))
+
+
+@pytest.mark.parametrize("name", ["yolo", "cvat", "pretagging", "label_studio"])
+def test_a_format_that_needs_sizes_says_so(name):
+    chosen = export.selected(detections(), [0], np.zeros((5, 2), np.int64))
+
+    with pytest.raises(ConfigError, match=r"needs the size of `sub/a\.jpg`"):
+        list(export.EXPORTERS[name](chosen))
+
+
+@pytest.mark.parametrize(
+    "name", ["coco", "yolo", "cvat", "pretagging", "label_studio", "huggingface"]
+)
+def test_an_object_without_a_box_is_not_left_out_silently(name):
+    images = [export.ExportedImage("a.jpg", 5, 5, None, [PredictedObject(0, 1.0, mask=[25])])]
+    schema = TaskSchema("t", TaskType.INSTANCE_SEGMENTATION, CATEGORIES)
+
+    with pytest.raises(ConfigError, match=r"`a\.jpg` has an object without a box, and this format"):
+        list(export.EXPORTERS[name](export.Export(images, schema)))
+
+
+def test_hugging_face_classes():
+    images = [export.ExportedImage("a.jpg", 5, 5, None, [PredictedObject(1)])]
+    schema = TaskSchema("t", TaskType.CLASSIFICATION, CATEGORIES)
+
+    assert dict(export.hugging_face(export.Export(images, schema))) == {
+        "metadata.jsonl": b'{"file_name":"a.jpg","labels":["traffic light"]}\n'
+    }
+
+
+def test_masks_and_keypoints_survive_our_own_format(tmp_path):
+    for task_type, more in (
+        (TaskType.SEMANTIC_SEGMENTATION, {"mask": [1, 2, 3]}),
+        (TaskType.KEYPOINT_DETECTION, {"keypoints": [1.0, 2.0, 0.5]}),
+    ):
+        category = (Category(0, "a", ("nose",)),)
+        builder = PredictionsBuilder(TaskSchema("t", task_type, category), ["x.jpg"])
+        builder.add([PredictedObject(0, 0.5, **more)])
+        given_ = builder.build()
+        root = tmp_path / task_type
+        write(export.lightly(export.selected(given_, [0], np.array([[3, 2]]))), root)
+
+        found = read_predictions(LightlyFolder(root).files, "t", ["x.jpg"])
+
+        assert found.schema == given_.schema
+        assert found.mask(0).tolist() == given_.mask(0).tolist()
+        assert found.keypoints_of(0).tolist() == given_.keypoints_of(0).tolist()

@@ -1,0 +1,345 @@
+"""Import, checked with files that labelformat wrote or that are written out here."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from lightly_fs.annotations import rle
+from lightly_fs.annotations.importing import (
+    import_coco,
+    import_coco_masks,
+    import_cvat,
+    import_pascal_voc,
+)
+from lightly_fs.annotations.label_studio import import_label_studio, sample_of
+from lightly_fs.annotations.predictions import category_count, class_distribution
+from lightly_fs.annotations.scores import active_learning_scores
+from lightly_fs.annotations.yolo import import_yolo, yolo_label_path
+from lightly_fs.errors import DatasourceError, MissingExtraError
+
+from .folder import LightlyFolder
+
+NAMES = ["in/b.jpg", "in/none.jpg", "in/a.jpg"]
+
+COCO = {
+    "images": [
+        {"id": 5, "file_name": "a.jpg", "width": 8, "height": 6},
+        {"id": 9, "file_name": "b.jpg", "width": 8, "height": 6},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 9, "category_id": 17, "bbox": [1, 2, 3, 4], "score": 0.25},
+        {"id": 2, "image_id": 9, "category_id": 3, "bbox": [0, 0, 8, 6]},
+    ],
+    "categories": [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}],
+}
+
+
+def check_boxes(found, *, scores):
+    assert found.schema.category_names == ("car", "cat")
+    assert found.offsets.tolist() == [0, 2, 2, 2]
+    assert found.boxes.tolist() == [[1, 2, 3, 4], [0, 0, 8, 6]]
+    assert [found.schema.category_names[place] for place in found.categories] == ["cat", "car"]
+    assert found.scores.tolist() == scores
+
+
+def test_coco_boxes_classes_and_scores(tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(COCO))
+
+    found = import_coco(path, NAMES, task="coco", below="in")
+
+    check_boxes(found, scores=[0.25, 1.0])
+    assert [one.id for one in found.schema.categories] == [3, 17]
+    assert found.predicted.tolist() == [True, False, True]
+
+
+def test_coco_masks_as_polygons_and_run_lengths(tmp_path):
+    square = {"iscrowd": 0, "segmentation": [[2, 1, 4, 1, 4, 3, 2, 3]]}
+    mask = np.zeros((6, 8), np.bool_)
+    mask[4:, 6:] = True
+    by_column = rle.encode(mask.T)  # COCO counts column by column
+    crowd = {"iscrowd": 1, "segmentation": {"size": [6, 8], "counts": by_column.tolist()}}
+    both = [one | extra for one, extra in zip(COCO["annotations"], (square, crowd), strict=True)]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(COCO | {"annotations": both}))
+
+    found = import_coco_masks(path, NAMES, task="coco", below="in")
+
+    drawn = rle.decode(found.mask(0), 6, 8)
+    assert drawn[1:4, 2:5].all()
+    assert drawn.sum() == 9
+    assert np.array_equal(rle.decode(found.mask(1), 6, 8), mask)
+    assert found.boxes.tolist() == [[2, 1, 3, 3], [6, 4, 2, 2]]
+
+
+def test_cvat(tmp_path):
+    path = tmp_path / "annotations.xml"
+    path.write_text(
+        "<annotations><meta><task><labels><label><name>car</name></label>"
+        "<label><name>cat</name></label></labels></task></meta>"
+        '<image id="0" name="b.jpg" width="8" height="6">'
+        '<box label="cat" xtl="1" ytl="2" xbr="4" ybr="6" occluded="0"/>'
+        '<box label="car" xtl="0" ytl="0" xbr="8" ybr="6" occluded="0"/></image>'
+        "</annotations>"
+    )
+
+    check_boxes(import_cvat(path, NAMES, task="t", below="in"), scores=[1, 1])
+
+
+def test_pascal_voc(tmp_path):
+    def box(name, *corners):
+        tags = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+        inner = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags)
+        return f"<object><name>{name}</name><bndbox>{inner}</bndbox></object>"
+
+    (tmp_path / "b.xml").write_text(
+        "<annotation><filename>b.jpg</filename><size><width>8</width><height>6</height></size>"
+        + box("cat", 1, 2, 4, 6)
+        + box("car", 0, 0, 8, 6)
+        + "</annotation>"
+    )
+
+    check_boxes(import_pascal_voc(tmp_path, NAMES, task="t", below="in"), scores=[1, 1])
+
+
+def test_labels_of_no_sample_are_an_error_that_shows_both_names(tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(COCO))
+
+    with pytest.raises(DatasourceError) as caught:
+        import_coco(path, NAMES, task="coco")
+
+    assert caught.value.message == (
+        f"{path} labels none of the 3 samples: it names `a.jpg`, they are like `in/b.jpg`"
+    )
+    assert "`below`" in caught.value.hint
+
+
+BROKEN = [
+    ("{", "JSONDecodeError: Expecting property name enclosed in double quotes"),
+    (json.dumps({"images": []}), "KeyError: 'categories'"),
+    (json.dumps(COCO | {"categories": []}), "KeyError: 17"),
+    (json.dumps(COCO | {"annotations": [COCO["annotations"][0] | {"score": 3}]}),
+     "ValueError: Confidence must be between 0 and 1, but got: 3.0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "reason"), BROKEN)
+def test_a_broken_coco_file_is_named_with_what_labelformat_says(tmp_path, text, reason):
+    path = tmp_path / "instances.json"
+    path.write_text(text)
+
+    with pytest.raises(DatasourceError) as caught:
+        import_coco(path, NAMES, task="coco", below="in")
+
+    assert caught.value.message.startswith(f"{path} is not what its format asks for: {reason}")
+
+
+@pytest.mark.parametrize("reader", [import_cvat, import_coco, import_pascal_voc])
+def test_a_file_that_is_not_there(tmp_path, reader):
+    with pytest.raises(DatasourceError, match="is not what its format asks for"):
+        reader(tmp_path / "nothing", NAMES, task="t")
+
+
+def test_a_broken_cvat_file(tmp_path):
+    (tmp_path / "a.xml").write_text("<annotations><meta/>")
+
+    with pytest.raises(
+        DatasourceError, match=r"a\.xml is not what its format asks for: ValueError"
+    ):
+        import_cvat(tmp_path / "a.xml", NAMES, task="t")
+
+
+def test_without_labelformat_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "labelformat", None)
+
+    with pytest.raises(MissingExtraError) as caught:
+        import_coco(tmp_path / "a.json", NAMES, task="t")
+
+    assert caught.value.hint == "pip install 'lightly-fs[labels]'"
+
+
+# YOLO
+
+
+@pytest.mark.parametrize(
+    ("filename", "path"),
+    [
+        ("images/train/a.jpg", "labels/train/a.txt"),
+        ("images/images/a.b.png", "images/labels/a.b.txt"),
+        ("a.jpg", "a.txt"),
+        ("images", "images.txt"),
+    ],
+)
+def test_where_yolo_labels_are(filename, path):
+    assert yolo_label_path(filename) == path
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def yolo(folder, texts, sizes):
+    for name, text in texts.items():
+        target = folder.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    names = [f"images/{number}.jpg" for number in range(len(sizes))]
+    return import_yolo(folder.files, names, np.array(sizes), task="y", categories=["car", "cat"])
+
+
+def test_yolo_labels_and_predictions(folder):
+    found = yolo(
+        folder,
+        {"labels/0.txt": "1 0.5 0.5 0.25 1\n0 0.1 0.2 0.2 0.4 0.875\n\n", "labels/2.txt": ""},
+        [(80, 40), (10, 10), (10, 10)],
+    )
+
+    assert found.boxes == pytest.approx(np.array([[30, 0, 20, 40], [0, 0, 16, 16]]))
+    assert found.categories.tolist() == [1, 0]
+    assert found.scores.tolist() == [1.0, 0.875]
+    assert found.predicted.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("0 0.5 0.5", "line 2: 3 numbers; write"),
+        ("0 0.5 0.5 0.1 wide", "line 2: not only numbers; write"),
+        ("2 0.5 0.5 0.1 0.1", "line 2: class 2 of 2; name every class in `categories`"),
+        ("0.5 0.5 0.5 0.1 0.1", "line 2: class 0.5 of 2; name every class in `categories`"),
+        ("0 120 80 30 30", "line 2: values outside of 0 to 1; write"),
+        ("0 nan 0.5 0.1 0.1", "line 2: values outside of 0 to 1; write"),
+    ],
+)
+def test_broken_yolo_lines_are_listed(folder, line, reason):
+    good = "0 0.5 0.5 0.1 0.1\n"
+    found = yolo(folder, {"labels/0.txt": good + line, "labels/1.txt": good}, [(9, 9), (9, 9)])
+
+    assert found.invalid[0].path == "labels/0.txt"
+    assert found.invalid[0].reason.startswith(reason)
+    assert found.predicted.tolist() == [False, True]
+
+
+def test_only_broken_yolo_files_are_an_error(folder):
+    with pytest.raises(DatasourceError, match=r"no valid YOLO file, first labels/0\.txt: line 1"):
+        yolo(folder, {"labels/0.txt": "x"}, [(9, 9)])
+
+
+def test_yolo_labels_of_photographs(test_data):
+    """COCO128: real labels, against counts made with nothing but split()."""
+    root = test_data / "coco128"
+    paths = sorted((root / "images").rglob("*.jpg"))
+    sizes = np.array([size_of(path) for path in paths])
+    classes = yaml.safe_load((root / "classes.yaml").read_text())["names"]
+    categories = [classes[number] for number in range(len(classes))]
+    names = [path.relative_to(root).as_posix() for path in paths]
+
+    found = import_yolo(
+        LightlyFolder(root).files, names, sizes, task="coco128", categories=categories
+    )
+
+    texts = {path: path.read_text() for path in (root / "labels").rglob("*.txt")}
+    here = {yolo_label_path(name) for name in names}
+    lines = [
+        line.split()
+        for path, text in texts.items()
+        for line in text.splitlines()
+        if path.relative_to(root).as_posix() in here
+    ]
+    assert len(found.categories) == len(lines) > 1500
+    assert found.invalid == ()
+    assert found.unmatched == 2  # 656 and 659 have labels, but no photograph
+    assert found.predicted.sum() == len(texts) - 2
+    people = sum(line[0] == "0" for line in lines)
+    assert category_count(found, ["person"]).sum() == people > 400
+    assert class_distribution(found).sum() == len(lines)
+    areas = found.boxes[:, 2] * found.boxes[:, 3] / sizes[found.samples].prod(axis=1)
+    assert areas.sum() == pytest.approx(sum(float(w) * float(h) for *_, w, h in lines))
+    scores = active_learning_scores(found)
+    assert set(scores) == {"objectness_least_confidence", "object_frequency"}
+    assert scores["objectness_least_confidence"].max() == 0  # labels are sure
+
+
+# Label Studio
+
+
+def rectangle(name, x, y, width, height, **more):
+    value = {"x": x, "y": y, "width": width, "height": height, "rectanglelabels": [name]}
+    size = {"original_width": 200, "original_height": 100}
+    region = {"type": "rectanglelabels", "value": value | more.pop("value", {}), **size}
+    return region | {"from_name": "label", "to_name": "image"} | more
+
+
+def tasks(*results, image="s3://bucket/in/b.jpg", key="predictions"):
+    return [{"id": 1, "data": {"image": image}, key: [{"result": list(results)}]}]
+
+
+def test_label_studio_rectangles(folder):
+    half = rectangle("cat", 50, 10, 25, 50, score=0.5)
+    turned = rectangle("car", 50, 50, 10, 10, value={"rotation": 90})
+    folder.write("export.json", tasks(half, turned, {"type": "brushlabels", "value": {}}))
+
+    found = import_label_studio(folder.files, ".lightly/export.json", NAMES, task="ls")
+
+    assert found.schema.category_names == ("car", "cat")
+    assert found.boxes == pytest.approx(np.array([[100, 10, 50, 50], [90, 50, 10, 20]]))
+    assert found.categories.tolist() == [1, 0]
+    assert found.scores.tolist() == [0.5, 1.0]
+    assert found.predicted.tolist() == [True, False, False]
+
+
+def test_label_studio_choices_and_skipped_annotations(folder):
+    content = tasks({"type": "choices", "value": {"choices": ["sunny"]}}, key="annotations")
+    content[0]["annotations"].insert(0, {"result": [], "was_cancelled": True})
+    folder.write("export.json", content)
+
+    found = import_label_studio(
+        folder.files, ".lightly/export.json", NAMES, task="weather", what="annotations"
+    )
+
+    assert found.schema.task_type == "classification"
+    assert class_distribution(found).tolist() == [[1], [0], [0]]
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("s3://bucket/prefix/in/b.jpg", "in/b.jpg"),
+        ("/data/local-files/?d=photos/in/b.jpg", "in/b.jpg"),
+        ("https://host/in/sp%20ace.jpg?X-Amz-Signature=a%2Fb", "in/sp ace.jpg"),
+        ("in/b.jpg", "in/b.jpg"),
+        ("s3://bucket/b.jpg", "b.jpg"),
+        ("/data/upload/1/c.jpg", "/data/upload/1/c.jpg"),
+    ],
+)
+def test_urls_name_the_sample_they_end_with(url, name):
+    assert sample_of(url, {"in/b.jpg", "b.jpg", "in/sp ace.jpg"}) == name
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "$: expected `array`, got `object`; export the project as JSON (not JSON-MIN)"),
+        ([{"id": 1, "data": {"img": "x"}}],
+         "$[0].data.image: missing; the labelling configuration names the image's field; "
+         "call it `image`"),
+        ([{"data": {"image": "b.jpg"}, "predictions": [{}]}],
+         "$[0].predictions[0].result: missing; export the project as JSON (not JSON-MIN)"),
+        (tasks({"type": "rectanglelabels", "value": {"rectanglelabels": ["a"], "x": 1}}),
+         "$[0].predictions[0].result[0]: a rectangle without its place or the image's size; "
+         "export the project as JSON (not JSON-MIN)"),
+    ],
+)  # fmt: skip
+def test_broken_exports_are_explained(folder, content, reason):
+    folder.write("export.json", content)
+
+    with pytest.raises(DatasourceError) as caught:
+        import_label_studio(folder.files, ".lightly/export.json", NAMES, task="t")
+
+    assert caught.value.message == f".lightly/export.json is invalid: {reason}"
