@@ -9,11 +9,12 @@
     │   └── RunLockedError             another process is writing this run directory
     ├── MissingExtraError         7    an optional dependency is not installed
     ├── ModelError                8    a model, its weights or an embeddings file cannot be used
-    └── TooManyFailuresError      10   more samples failed than `max_failures` allows
+    ├── TooManyFailuresError      10   more samples failed than `max_failures` allows
+    └── TemporarySpaceError       11   the directory for temporary files is full or not usable
 
 Exit 9 is not an error: the run is complete but some samples could not be read (partial).
-Ctrl-C exits with 130, SIGTERM with 143; both leave a run that can be resumed. So does 141: whoever
-read the output (`… | head -1`) has gone.
+Ctrl-C exits with 130, SIGTERM with 143, SIGHUP (the terminal was closed; not under nohup) with 129;
+all leave a run that can be resumed. So does 141: whoever read the output (`… | head -1`) has gone.
 """
 
 from typing import ClassVar
@@ -72,3 +73,7 @@ class ModelError(LightlyFSError):
 
 class TooManyFailuresError(LightlyFSError):
     exit_code = 10
+
+
+class TemporarySpaceError(LightlyFSError):
+    exit_code = 11

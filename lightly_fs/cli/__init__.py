@@ -7,6 +7,8 @@ import os
 import select
 import signal
 import sys
+import tempfile
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -16,10 +18,10 @@ from lightly_fs import __version__
 from lightly_fs.cli.console import print_error, print_interrupted
 from lightly_fs.errors import ConfigError, LightlyFSError
 
-EXIT_SIGINT, EXIT_SIGPIPE, EXIT_SIGTERM = (
-    128 + number for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
-)
+EXIT_SIGINT, EXIT_SIGPIPE = (128 + number for number in (signal.SIGINT, signal.SIGPIPE))
 """What shells report of a program that such a signal ended."""
+
+_GONE = select.POLLERR | select.POLLHUP
 
 COMMANDS = {
     "run": "lightly_fs.cli.run:run",
@@ -72,20 +74,24 @@ def cli(ctx: click.Context, verbose: bool, debug: bool) -> None:
 
 
 class _Terminated(SystemExit):
-    """SIGTERM: unwinds like Ctrl-C, so that nothing stays mounted."""
+    """SIGTERM or SIGHUP: unwinds like Ctrl-C, so that nothing stays mounted."""
+
+    code: int
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, _terminate)
+    _keep_temporary_directory_clean()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except (SystemExit, BrokenPipeError):  # click turns the second into the first
         closed = _closed_pipes()
         if not closed:
             raise
-        for descriptor in closed:  # what is buffered has no reader either
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        _silence(closed)
         code = EXIT_SIGPIPE
     sys.exit(code)
 
@@ -108,7 +114,7 @@ def _run(words: list[str]) -> int:
             error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort, _Terminated) as error:
-        ended = EXIT_SIGTERM if isinstance(error, _Terminated) else EXIT_SIGINT
+        ended = error.code if isinstance(error, _Terminated) else EXIT_SIGINT
         print_interrupted(error.__cause__ or error, ended, as_json=as_json)
         return ended
     except BrokenPipeError:
@@ -124,12 +130,28 @@ def _run(words: list[str]) -> int:
 
 
 def _closed_pipes() -> list[int]:
-    """Return which of stdout and stderr are pipes that nobody reads any more."""
+    """Return which of stdout and stderr are pipes or terminals that nobody reads any more."""
     poll = select.poll()
     for descriptor in (1, 2):
         poll.register(descriptor, 0)
-    return [descriptor for descriptor, events in poll.poll(0) if events & select.POLLERR]
+    return [descriptor for descriptor, events in poll.poll(0) if events & _GONE]
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> Any:  # noqa: ANN401
-    raise _Terminated(EXIT_SIGTERM)
+def _silence(descriptors: list[int]) -> None:
+    """Let what is still written, or buffered, go nowhere: nobody reads it."""
+    for descriptor in descriptors:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> Any:  # noqa: ANN401
+    # A terminal that closes may send it twice, from the kernel and from the shell.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if number == signal.SIGHUP:
+        _silence(_closed_pipes())  # a terminal that has gone refuses every line
+    raise _Terminated(128 + number)
+
+
+def _keep_temporary_directory_clean() -> None:
+    """Keep torch from making `torchinductor_USER`: torchvision imports its compiler, unused."""
+    with suppress(OSError):  # whoever needs a temporary directory says that there is none
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())

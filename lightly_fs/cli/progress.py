@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PLAIN_EVERY_S = 30.0
 """How often a log gets a line about a stage that is still going on."""
 
+SOON_S = 5.0
+"""When it gets the first about a model that is being loaded: a network may be slow or gone."""
+
 
 class StageLines(AbstractContextManager["StageLines"]):
     """A line a stage: done of total, rate, note, elapsed; a live bar when stderr is a terminal."""
@@ -32,6 +35,7 @@ class StageLines(AbstractContextManager["StageLines"]):
         self._stage: Stage | None = None
         self._started = 0.0
         self._spoke = 0.0
+        self._silence_s = PLAIN_EVERY_S
         self._last: tuple[int, int | None, str] = (0, None, "")
 
     def __enter__(self) -> StageLines:
@@ -58,11 +62,12 @@ class StageLines(AbstractContextManager["StageLines"]):
         if stage != self._stage:
             self._finish()
             self._stage, self._started, self._spoke = stage, time.monotonic(), time.monotonic()
+            self._silence_s = SOON_S if stage is Stage.MODEL else PLAIN_EVERY_S
         self._last = (done, total, note)
         if self._live is not None:
             self._draw(self._live)
-        elif time.monotonic() - self._spoke > PLAIN_EVERY_S:
-            self._spoke = time.monotonic()
+        elif time.monotonic() - self._spoke > self._silence_s:
+            self._spoke, self._silence_s = time.monotonic(), PLAIN_EVERY_S
             click.echo(self._line(), err=True)
 
     def _draw(self, live: RichProgress) -> None:

@@ -2,32 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Iterator
+from typing import Annotated, Literal, get_origin
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from lightly_fs.config.frozen import Frozen
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
+_WIDEST = 65_536
+"""Dimensions: more than any network has, and few enough that sizes never overflow."""
+_LARGEST_SEED = 2**63 - 1
+"""What torch takes."""
+_STRONGEST_BLUR = 100
 
-class LoaderConfig(Frozen):
+
+class Finite(Frozen):
+    """A group of keys whose numbers are finite: bounds alone let NaN through."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _finite(cls, value: object, info: ValidationInfo) -> object:
+        field = cls.model_fields[info.field_name or ""]
+        is_choice = get_origin(field.annotation) is Literal
+        if is_choice or all(math.isfinite(number) for number in _numbers(value)):
+            return value
+        words = [
+            f"{word} {getattr(bound, name)}"
+            for name, word in (("gt", "above"), ("ge", "at least"), ("le", "at most"))
+            for bound in field.metadata
+            if hasattr(bound, name)
+        ]
+        raise ValueError(", ".join(["a finite number is expected", *words]))
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """Yield the numbers of a value as they will be read: `nan` and `1e30` come as text."""
+    for one in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(one, float):
+            yield one
+        elif isinstance(one, str):
+            try:
+                yield float(one)
+            except ValueError:
+                continue
+
+
+class LoaderConfig(Finite):
     """How the images come to the model."""
 
     batch_size: int = Field(
-        16, ge=1, description="Images per training step and device; each gives two views."
+        16,
+        ge=1,
+        le=65_536,
+        description="Images per training step and device; each gives two views.",
     )
     shuffle: bool = Field(default=True, description="Draw a new order for every epoch.")
     num_workers: int = Field(
-        -1, ge=-1, description="Processes that augment; -1: one per core, 0: none of their own."
+        -1,
+        ge=-1,
+        le=1024,
+        description="Processes that augment; -1: one per core, 0: none of their own.",
     )
     drop_last: bool = Field(
         default=True, description="Leave out the last batch of an epoch when it is not full."
     )
 
 
-class NetworkConfig(Frozen):
+class NetworkConfig(Finite):
     """Which network is trained."""
 
     name: Literal[
@@ -36,50 +81,66 @@ class NetworkConfig(Frozen):
         "", description="Train this ResNet; empty: the run's own `model`, which is `bundled`."
     )
     out_dim: int = Field(
-        128, ge=2, description="Dimensions of the projection that the loss compares."
+        128, ge=2, le=_WIDEST, description="Dimensions of the projection that the loss compares."
     )
-    num_ftrs: int = Field(32, ge=1, description="Embedding dimensions of the ResNet in `name`.")
-    width: int = Field(1, ge=1, description="The ResNet in `name` has so many times its channels.")
+    num_ftrs: int = Field(
+        32, ge=1, le=_WIDEST, description="Embedding dimensions of the ResNet in `name`."
+    )
+    width: int = Field(
+        1, ge=1, le=16, description="The ResNet in `name` has so many times its channels."
+    )
 
 
-class CriterionConfig(Frozen):
+class CriterionConfig(Finite):
     """The NT-Xent loss."""
 
-    temperature: float = Field(0.5, gt=1e-8, description="Temperature of the NT-Xent loss.")
+    temperature: float = Field(
+        0.5, ge=0.001, le=1000, description="Temperature of the NT-Xent loss."
+    )
     memory_bank_size: int = Field(
-        0, ge=0, description="Earlier projections that serve as negatives (MoCo); 0: the batch."
+        0,
+        ge=0,
+        le=1_048_576,
+        description="Earlier projections that serve as negatives (MoCo); 0: the batch.",
     )
 
 
-class OptimizerConfig(Frozen):
+class OptimizerConfig(Finite):
     """Stochastic gradient descent without momentum."""
 
     lr: float = Field(
-        1.0, gt=0, description="Learning rate for a batch of 256: lr x images per step / 256."
+        1.0,
+        gt=0,
+        le=1000,
+        description="Learning rate for a batch of 256: lr x images per step / 256.",
     )
     weight_decay: float = Field(
         1e-5, ge=0, le=1, description="Weight decay; biases and norms have none."
     )
 
 
-class TrainerConfig(Frozen):
+class TrainerConfig(Finite):
     """How long, on what, how exactly."""
 
     gpus: int = Field(
-        1, ge=-1, description="GPUs; -1: all; with device=cpu so many processes; 0: the CPU."
+        1,
+        ge=-1,
+        le=128,
+        description="GPUs; -1: all; with device=cpu so many processes; 0: the CPU.",
     )
-    max_epochs: int = Field(100, ge=0, description="Passes over the images.")
+    max_epochs: int = Field(100, ge=0, le=1_000_000, description="Passes over the images.")
     precision: Literal[16, 32] = Field(
         32, description="16: mixed precision (float16 or bfloat16 with float32 weights)."
     )
 
 
-class CollateConfig(Frozen):
+class CollateConfig(Finite):
     """The random views of an image, made by `SimCLRTransform` of lightly."""
 
     input_size: int | None = Field(
         None,
         ge=8,
+        le=4096,
         description="Side of the views and of what is embedded, pixels; default: the model's.",
     )
     cj_prob: Probability = Field(0.8, description="How often colours are jittered.")
@@ -92,11 +153,12 @@ class CollateConfig(Frozen):
     )
     random_gray_scale: Probability = Field(0.2, description="How often a view is grey.")
     gaussian_blur: Probability = Field(0.5, description="How often a view is blurred.")
-    kernel_size: Annotated[float, Field(ge=0)] | None = Field(
+    kernel_size: Annotated[float, Field(ge=0, le=4096)] | None = Field(
         None, description="Without effect, as in lightly: `sigmas` says how strong the blur is."
     )
     sigmas: tuple[float, float] = Field(
-        (0.2, 2.0), description="Range of the blur's standard deviation in pixels."
+        (0.2, 2.0),
+        description="Range of the blur's standard deviation in pixels, at most 100.",
     )
     vf_prob: Probability = Field(0.0, description="How often a view is flipped vertically.")
     hf_prob: Probability = Field(0.5, description="How often a view is flipped horizontally.")
@@ -108,8 +170,10 @@ class CollateConfig(Frozen):
     @field_validator("sigmas")
     @classmethod
     def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < value[0] <= value[1]:
-            raise ValueError("two positive numbers are expected, the smaller one first")
+        if not 0 < value[0] <= value[1] <= _STRONGEST_BLUR:
+            raise ValueError(
+                f"two positive numbers up to {_STRONGEST_BLUR} are expected, the smaller one first"
+            )
         return value
 
     @field_validator("rr_degrees")
@@ -123,26 +187,32 @@ class CollateConfig(Frozen):
         return value
 
 
-class CheckpointCallbackConfig(Frozen):
+class CheckpointCallbackConfig(Finite):
     """Which checkpoints stay in the run directory."""
 
     save_last: bool = Field(
         default=True, description="The last one stays in any case: the embeddings are made with it."
     )
     save_top_k: int = Field(
-        1, ge=-1, description="So many with the lowest loss stay beside the last; -1: all."
+        1,
+        ge=-1,
+        le=1_000_000,
+        description="So many with the lowest loss stay beside the last; -1: all.",
     )
 
 
-class SummaryCallbackConfig(Frozen):
+class SummaryCallbackConfig(Finite):
     """What the log says about the network."""
 
     max_depth: int = Field(
-        1, ge=-1, description="Levels of the network's layers in the log; 0: none, -1: all."
+        1,
+        ge=-1,
+        le=1000,
+        description="Levels of the network's layers in the log; 0: none, -1: all.",
     )
 
 
-class TrainingConfig(Frozen):
+class TrainingConfig(Finite):
     """All keys of `lightly.*`; they count when `enable_training=True`."""
 
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
@@ -153,7 +223,9 @@ class TrainingConfig(Frozen):
     collate: CollateConfig = Field(default_factory=CollateConfig)
     checkpoint_callback: CheckpointCallbackConfig = Field(default_factory=CheckpointCallbackConfig)
     summary_callback: SummaryCallbackConfig = Field(default_factory=SummaryCallbackConfig)
-    seed: int = Field(1, ge=0, description="Seed of new weights, orders and views.")
+    seed: int = Field(
+        1, ge=0, le=_LARGEST_SEED, description="Seed of new weights, orders and views."
+    )
     pre_trained: bool = Field(
         default=True,
         description="Start from the weights of `model`; the ResNets of `lightly.model` have none.",

@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,13 +18,15 @@ from pathlib import Path
 
 from lightly_fs.datasource import mount, table
 from lightly_fs.datasource.process import Process
-from lightly_fs.errors import MountError
+from lightly_fs.errors import MountError, TemporarySpaceError
 
 logger = logging.getLogger(__name__)
 
 _PREFIX = "lightly-fs-"
 _OWNER = "owner.json"
 _PATIENCE_S = 5.0
+_LITTLE = 1 << 20
+"""Bytes; a file system with less is full: the file that met its end is still there."""
 
 
 @contextmanager
@@ -34,15 +37,48 @@ def private_directory(name: str) -> Iterator[Path]:
 
     Args:
         name: What it is for; the last part of its path.
+
+    Raises:
+        TemporarySpaceError: It cannot be made, or became full while it was used.
     """
-    top = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+    where = None
+    try:
+        where = Path(tempfile.gettempdir())
+        top = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where)).resolve()
+    except OSError as error:  # also: there is no directory that can be written
+        raise _no_space(where, error) from error
     try:
         (top / _OWNER).write_text(json.dumps(asdict(Process.current()), indent=1) + "\n")
         directory = top / name
         directory.mkdir()
         yield directory
+    except OSError as error:
+        if not _is_full(top, error):
+            raise
+        raise _no_space(top.parent, error) from error
     finally:
         _remove(top)
+
+
+def _is_full(top: Path, error: OSError) -> bool:
+    """Tell whether an error is that of this directory's file system."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return False
+    if isinstance(error.filename, str):
+        return Path(error.filename).is_relative_to(top)
+    # A failed write names no file, and the output may be full as well.
+    return shutil.disk_usage(top).free < _LITTLE
+
+
+def _no_space(where: Path | None, error: OSError) -> TemporarySpaceError:
+    place = f" in {where}" if where else ""
+    found = TemporarySpaceError(
+        f"temporary files cannot be written{place}: {error.strerror or error}",
+        hint="TMPDIR=DIR, a directory on a local disk with room for the results of a run",
+    )
+    for note in getattr(error, "__notes__", ()):
+        found.add_note(note)
+    return found
 
 
 def sweep(environ: Mapping[str, str]) -> list[Path]:

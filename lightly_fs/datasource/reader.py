@@ -68,7 +68,7 @@ def open_reader(source: Source, config: RunConfig, environ: Mapping[str, str]) -
         MountError: The bucket was asked for, but does not open.
     """
     kind, reason = choose_reader(source, config.read_through)
-    logger.info("reading through the %s: %s", kind, reason)
+    logger.info("reading through: %s (%s)", kind, reason)
     if kind == "object":
         from lightly_fs.datasource.object_reader import ObjectReader
         from lightly_fs.datasource.objects import ObjectStore

@@ -1,22 +1,20 @@
-"""Weights files: reading them without running code, and fitting them to a network."""
+"""The tensors of weights files, and fitting them to a network."""
 
 from __future__ import annotations
 
 import logging
-import pickle
 import re
-import tarfile
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lightly_fs.embedding.weights_file import READABLE, read_content
 from lightly_fs.errors import ModelError
+from lightly_fs.escaping import escape
 
 State = Mapping[str, Tensor]
 
@@ -37,7 +35,7 @@ _PREFIXES = (
 """What averaging, data parallelism, compiling and self-supervised methods put before the names."""
 
 _COUNTERS = "num_batches_tracked"
-_LARGEST_INPUT = 4096
+_SMALLEST_INPUT, _LARGEST_INPUT = 8, 4096  # as `lightly.collate.input_size`
 _logger = logging.getLogger(__name__)
 
 
@@ -73,153 +71,84 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: As `read_state`; or that record is not one of ours.
     """
-    content = _content(path)
+    content = read_content(path)
     state = _tensors(path, content)
     record = content.get(RECORD) if isinstance(content, Mapping) else None
     if record is None or torch.is_tensor(record):
         return Checkpoint(state)
     facts: Mapping[object, object] = record if isinstance(record, Mapping) else {}
     model, size = facts.get("model"), facts.get("input_size")
-    if not isinstance(model, str) or type(size) is not int or not 0 < size <= _LARGEST_INPUT:
+    if not isinstance(model, str) or type(size) is not int:
         raise ModelError(
             f"{path} has a record `{RECORD}` without a model name and an input size in pixels",
             hint=f'"{RECORD}": {{"model": "bundled", "input_size": 64}}',
         )
+    if not _SMALLEST_INPUT <= size <= _LARGEST_INPUT:
+        raise ModelError(
+            f"{path} says that its network takes images of {size} pixels",
+            hint=f"write an input_size from {_SMALLEST_INPUT} to {_LARGEST_INPUT} beside it",
+        )
     return Checkpoint(state, model, size)
 
 
-def _content(path: Path) -> object:
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-        # A zip archive, or a pickle of torch before 1.6.
-        if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-            problem = _archive(path)
-            if problem is None:
-                with torch.serialization.safe_globals(list(_STAND_INS)):
-                    content: object = torch.load(path, map_location="cpu", weights_only=True)
-                return content
-        else:
-            problem = _other_kind(path, head)
-            if problem is None:
-                return load_file(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"there is no weights file {path}", hint=_READABLE) from error
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise ModelError(
-            f"{path} holds Python objects beside its tensors"
-            f"{f' ({found[1]})' if found else ''}, and loading those can run any code",
-            hint="where you trust it, save only the parameters: "
-            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pth')",
-        ) from error
-    except Exception as error:  # a damaged file fails anywhere in its reader
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path} is no readable weights file: {reason}", hint=_READABLE) from error
-    raise ModelError(f"{path} is {problem}", hint=_READABLE)
-
-
-def _archive(path: Path) -> str | None:
-    """Say what is wrong with a zip archive or pickle; None when torch may read it."""
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
-    if not zipped:
-        # The archives of torch before 0.1.10, which torch 2.5 unpickles even with `weights_only`
-        # (CVE-2025-32434), may begin with any byte.
-        return "a tar archive, no weights file" if tarfile.is_tarfile(path) else None
-    if not zipfile.is_zipfile(path):
-        return "cut off: the end of its zip archive is missing"
-    with zipfile.ZipFile(path) as archive:
-        names = [name.rpartition("/")[2] for name in archive.namelist()]
-    if "constants.pkl" in names:
-        return "a TorchScript program, no weights file"
-    return None if "data.pkl" in names else "a zip archive, but not one of torch.save"
-
-
-def _other_kind(path: Path, head: bytes) -> str | None:
-    if not head:
-        return "empty"
-    for magic, kind in _KINDS.items():
-        if head.startswith(magic):
-            return f"{kind}, no weights file"
-    return "a tar archive, no weights file" if tarfile.is_tarfile(path) else None
-
-
-_READABLE = "a .safetensors file, or a state dict written with torch.save"
-
-_KINDS = {
-    b"\x89HDF": "an HDF5 file (Keras)",
-    b"\x1f\x8b": "compressed with gzip",
-    b"\xff\xd8\xff": "an image",
-    b"\x89PNG": "an image",
-    b"\x93NUMPY": "a numpy array",
-    b"GGUF": "a GGUF file",
-    b"<": "a web page or XML",
-    b"version https://": "a Git LFS pointer",
-}
-"""What people give by mistake, by its first bytes."""
-
-
-class _Inert:
-    """Stands for a Python object that training programs keep beside the tensors; does nothing."""
-
-    def __new__(cls, *_: object, **__: object) -> _Inert:
-        return super().__new__(cls)
-
-    def __setstate__(self, state: object) -> None:
-        """Forget it."""
-
-
-class _InertMapping(_Inert):
-    """Stands for a subclass of dict: a plain one takes the items."""
-
-    def __new__(cls, *_: object, **__: object) -> dict[object, object]:  # type: ignore[misc]
-        return {}
-
-
-def _stand_in(full_name: str, kind: type[_Inert]) -> type[_Inert]:
-    module, _, name = full_name.rpartition(".")
-    return type(name, (kind,), {"__module__": module, "__qualname__": name})
-
-
-_STAND_INS: tuple[type[_Inert], ...] = (
-    *(
-        _stand_in(name, _Inert)
-        for name in (
-            "argparse.Namespace",  # timm, DINO, MoCo, MAE: the arguments of the training
-            "pathlib.PosixPath",
-            "pathlib.WindowsPath",
-            "numpy.core.multiarray.scalar",
-            "numpy._core.multiarray.scalar",
-            "numpy.dtype",
-            "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-            "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
-        )
-    ),
-    *(
-        _stand_in(name, _InertMapping)
-        for name in (
-            "pytorch_lightning.utilities.parsing.AttributeDict",
-            "lightning_fabric.utilities.data.AttributeDict",
-            "lightning.fabric.utilities.data.AttributeDict",
-        )
-    ),
-)
-"""The objects that checkpoints commonly hold beside tensors, read as nothing.
-
-The names stand for the classes above: the real ones are never imported, called or changed. Any
-other object makes a file unreadable."""
-
-
 def _tensors(path: Path, content: object) -> State:
-    if isinstance(content, Mapping):
-        for wrapper in _WRAPPERS:
-            if isinstance(content.get(wrapper), Mapping):
-                return _tensors(path, content[wrapper])
+    seen: set[int] = set()
+    while isinstance(content, Mapping) and id(content) not in seen:
+        seen.add(id(content))
+        held = (content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping))
+        inner = next(held, None)
+        if inner is not None:
+            content = inner
+            continue
         tensors = {str(name): value for name, value in content.items() if torch.is_tensor(value)}
+        for name, value in tensors.items():
+            if kind := _unusual(value):
+                raise ModelError(
+                    f"{path} holds `{escape(name)}` as a {kind} tensor, which no network takes",
+                    hint="save dense, real tensors that are on a device: tensor.cpu().float()",
+                )
         if tensors:
             return tensors
-    raise ModelError(f"{path} holds no named tensors", hint=_READABLE)
+        break
+    raise ModelError(f"{path} holds no named tensors", hint=READABLE)
+
+
+def _unusual(value: Tensor) -> str | None:
+    """Say what a tensor is that cannot be copied into a network as it is; None: a usual one."""
+    kinds = {
+        "meta (empty)": value.is_meta,
+        "nested": value.is_nested,
+        "sparse": value.layout is not torch.strided,
+        "quantized": value.is_quantized,
+        "complex": value.is_complex(),
+    }
+    return next((kind for kind, found in kinds.items() if found), None)
+
+
+def require_finite(source: str, module: nn.Module) -> None:
+    """Refuse weights that are not numbers, which a training that diverged leaves.
+
+    Infinite buffers are left alone but for the statistics of norms: masks and limits hold such.
+
+    Args:
+        source: Where they come from, for the message.
+        module: The network that has them.
+
+    Raises:
+        ModelError: A parameter or a statistic is NaN or infinite.
+    """
+    learnt = {name for name, _ in module.named_parameters()}
+    for name, value in module.state_dict().items():
+        strict = name in learnt or name.endswith(("running_mean", "running_var"))
+        if value.is_floating_point() and not _is_finite(value, strict=strict):
+            raise ModelError(
+                f"{source} has NaN or infinite values in `{name}`: no image gets an embedding",
+                hint="take a checkpoint from before the training diverged, or fetch it again",
+            )
+
+
+def _is_finite(value: Tensor, *, strict: bool) -> bool:
+    return bool(torch.isfinite(value).all() if strict else not torch.isnan(value).any())
 
 
 def load_state(module: nn.Module, state: State, *, head: Sequence[str] = ()) -> str | None:
@@ -284,7 +213,7 @@ def _differences(wanted: State, found: State, head: Sequence[str]) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
+    shown = ", ".join(map(escape, names[:3]))
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import netrc
+import operator
 import os
 import re
 import shutil
@@ -19,15 +20,16 @@ import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Callable
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from lightly_fs.errors import ModelError
 
 NO_WEIGHTS_HINT = "give a local file with weights=FILE, or model=bundled, which needs no download"
-_CONTACT_S = 10.0
+CONTACT_S = 10.0
+"""A server that has not begun to answer after this many seconds counts as gone."""
 _SILENCE_S = 20.0
 _PAUSE_S = 0.2
 _ATTEMPTS_WITHOUT_PROGRESS = 3
@@ -69,25 +71,13 @@ def download(url: str, directory: Path) -> Path:
         with Path(f"{target}.lock").open("w") as lock:
             _wait_for(lock.fileno(), target)  # two runs that start together fetch it once
             if not _kept(target, expected):
+                _logger.info("fetching the weights %s", _shown(address))
                 _fetch_all(address, target, expected)
     except OSError as error:
         raise ModelError(
             f"{_shown(address)} cannot be kept in {directory}: {error}", hint="cache_dir=DIR"
         ) from error
     return target
-
-
-def answers(url: str, *, timeout_s: float = _CONTACT_S) -> bool:
-    """Return whether a server answers at all, whatever it says."""
-    request = urllib.request.Request(url, method="HEAD")  # noqa: S310
-    try:
-        within(timeout_s, lambda: urllib.request.urlopen(request, timeout=timeout_s)).close()  # noqa: S310
-    except urllib.error.HTTPError as error:
-        error.close()
-        return True
-    except (OSError, HTTPException):
-        return False
-    return True
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
@@ -163,14 +153,16 @@ def _fetch_all(address: str, target: Path, expected: str | None) -> None:
         try:
             _fetch_rest(address, part)
             break
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             if getattr(error, "errno", None) in _OUR_SIDE:
                 raise
             answered = 0
             if isinstance(error, urllib.error.HTTPError):
                 answered = error.code
                 error.close()
-            final = answered in range(400, 500) and answered not in _BUSY
+            # The last: an answer, or an address in it, that is no HTTP.
+            final = answered in range(300, 500) and answered not in _BUSY
+            final = final or isinstance(error, ValueError)
             had, size = size, part.stat().st_size if part.exists() else 0
             idle = 0 if size > had >= 0 else idle + 1
             # Where nothing ever came, nobody listens: trying again only keeps a person waiting.
@@ -201,16 +193,23 @@ def _fetch_rest(address: str, part: Path) -> None:
     response = _rest(address, have, version) if version else _open(address)
     with response:
         resumed = response.status == 206
-        length = response.headers.get("Content-Length")
+        length = _length(response)
         mark.write_text(_version(response))
         with part.open("ab" if resumed else "wb") as file:
             shutil.copyfileobj(response, file, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
-    total = None if length is None else int(length) + (have if resumed else 0)
+    total = None if length is None else length + (have if resumed else 0)
     if total is not None and part.stat().st_size != total:
         raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
     mark.unlink()
+
+
+def _length(response: HTTPResponse) -> int | None:
+    told = response.headers.get("Content-Length")
+    if told is not None and not re.fullmatch(r"[0-9]{1,18}", told.strip()):
+        raise ValueError(f"it tells the length {told[:40]!r}, which is no number")
+    return None if told is None else int(told)
 
 
 def _rest(address: str, have: int, version: str) -> HTTPResponse:
@@ -242,8 +241,44 @@ def _open(address: str, start: int = 0, version: str = "") -> HTTPResponse:
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", version)
     # An opener of its own: the one that urllib keeps never looks at the proxies again.
-    opener = urllib.request.build_opener()
-    return within(_CONTACT_S, lambda: cast(HTTPResponse, opener.open(request, timeout=_SILENCE_S)))
+    opener = urllib.request.build_opener(_Redirects)
+    return within(CONTACT_S, lambda: cast(HTTPResponse, opener.open(request, timeout=_SILENCE_S)))
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to web addresses alone: urllib would go on to `ftp://`, too."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if not is_url(newurl.lower()):
+            scheme = newurl.partition(":")[0]
+            raise urllib.error.HTTPError(
+                req.full_url, code, f"it redirects to a `{scheme}:` address", headers, fp
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    def http_error_302(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+    ) -> Any:  # noqa: ANN401 - as urllib's
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:  # the address is none, and urllib leaves the connection open
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _login(host: str) -> str | None:
@@ -280,9 +315,9 @@ def _no_weights(path: Path) -> str | None:
         try:
             entries = json.loads(file.read(size))
             ends = [e["data_offsets"][1] for n, e in entries.items() if n != "__metadata__"]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            wanted = 8 + size + max(map(operator.index, ends), default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
             return "is no weights file: its safetensors header is damaged"
-    wanted = 8 + size + max(ends, default=0)
     found = path.stat().st_size
     return None if found == wanted else f"has {found} bytes instead of {wanted}: it is cut off"
 

@@ -24,6 +24,7 @@ from lightly_fs.embedding.checkpoint import (
     load_state,
     read_checkpoint,
     read_state,
+    require_finite,
 )
 from lightly_fs.embedding.colour_grid import build_colour_grid
 from lightly_fs.embedding.csv import CsvEmbedder
@@ -31,7 +32,9 @@ from lightly_fs.embedding.download import download, is_url
 from lightly_fs.embedding.embedder import Embedder, Network
 from lightly_fs.embedding.openvino_runtime import OpenVinoEmbedder
 from lightly_fs.embedding.torch_runtime import TorchEmbedder
+from lightly_fs.embedding.weights_file import require_file
 from lightly_fs.errors import ConfigError, LightlyFSError, ModelError
+from lightly_fs.escaping import escape
 
 RANDOM = "random"
 BUNDLED = "bundled"
@@ -78,7 +81,9 @@ def load_embedder(config: RunConfig, filenames: Iterable[str] = ()) -> Embedder:
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} exclude one another", hint=f"keep {given[0]}=")
     if config.embeddings:
-        return CsvEmbedder(Path(config.shared_dir, config.embeddings), filenames)
+        path = Path(config.shared_dir, config.embeddings)
+        require_file(path, "embeddings file", "a CSV file: filenames,embedding_0,…,labels")
+        return CsvEmbedder(path, filenames)
     return start_embedder(config, lambda: load_network(config))
 
 
@@ -115,7 +120,10 @@ def load_network(config: RunConfig) -> Network:
     if config.model == BUNDLED:
         return load_bundled()
     family, name = _find(config.model)
-    return family.build(name, read_state(family.fetch(name, cache)))
+    fetched = family.fetch(name, cache)
+    network = family.build(name, read_state(fetched))
+    require_finite(str(fetched), network.module)
+    return network
 
 
 def load_weights(path: Path, model: str = BUNDLED) -> Network:
@@ -129,7 +137,12 @@ def load_weights(path: Path, model: str = BUNDLED) -> Network:
     Raises:
         ModelError: The file cannot be read, or does not fit.
     """
-    checkpoint = read_checkpoint(path)
+    network = _network_of(path, read_checkpoint(path), model)
+    require_finite(str(path), network.module)
+    return network
+
+
+def _network_of(path: Path, checkpoint: Checkpoint, model: str) -> Network:
     lightly = lightly_resnet.recognise(checkpoint.state)
     if model == BUNDLED:
         own = checkpoint.model or BUNDLED
@@ -151,7 +164,7 @@ def load_weights(path: Path, model: str = BUNDLED) -> Network:
     except ModelError as error:
         made_for = checkpoint.model or (lightly and str(lightly[0]))
         if made_for:
-            error.hint = f"leave model= out: the file holds {made_for}"
+            error.hint = f"leave model= out: the file holds {escape(made_for)}"
         elif guess := guess_name(checkpoint.state):
             error.hint = f"the names in the file are those of {guess}"
         raise
@@ -160,7 +173,9 @@ def load_weights(path: Path, model: str = BUNDLED) -> Network:
 def load_bundled(path: Path | None = None) -> Network:
     """Return the model that ships with the package, with its own or other weights of its shape."""
     if path is not None:
-        return _bundled_with(path, read_checkpoint(path))
+        network = _bundled_with(path, read_checkpoint(path))
+        require_finite(str(path), network.module)
+        return network
     state = _as_float(read_state(bundled.BUNDLED_WEIGHTS))
 
     def build() -> nn.Module:
@@ -226,10 +241,13 @@ def _find(model: str) -> tuple[Family, str]:
     for family in families:
         if family.has_model(name):
             return family, name
-    known = {"bundled", *(each for family in families for each in family.model_names())}
-    close = difflib.get_close_matches(name, sorted(known), n=3)
+    known = {each for family in families for each in family.model_names()}
+    if len(prefixes) > 1:
+        known.add(BUNDLED)
+    typed = model.removesuffix(name)  # a prefix that was given belongs to the suggestion, too
+    close = [typed + each for each in difflib.get_close_matches(name, sorted(known), n=3)]
     raise ModelError(
-        f"there is no model `{model}`",
+        f"there is no model `{escape(model)}`",
         hint=f"did you mean {' or '.join(close)}?" if close else "model=bundled needs no name",
     )
 

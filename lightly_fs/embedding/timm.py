@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import timm
 from torch import nn
 
 from lightly_fs.embedding.checkpoint import State, load_state
-from lightly_fs.embedding.download import NO_WEIGHTS_HINT, answers, download
+from lightly_fs.embedding.download import CONTACT_S, NO_WEIGHTS_HINT, download, within
 from lightly_fs.embedding.embedder import Network
 from lightly_fs.errors import ModelError
+
+_logger = logging.getLogger(__name__)
 
 ALIASES = {
     "dinov2-small": "vit_small_patch14_dinov2.lvd142m",
@@ -112,26 +115,41 @@ def _remapped(name: str, state: State, problem: str, options: dict[str, Any]) ->
 
 
 def _from_hub(repository: str, filename: str | None) -> Path:
-    from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, errors, try_to_load_from_cache
 
     names: Sequence[str] = [filename] if filename else ["model.safetensors", "pytorch_model.bin"]
     for name in names:
         cached = try_to_load_from_cache(repository, name)
         if isinstance(cached, str):
             return Path(cached)
-    # The hub's own client tries for half a minute before it says that there is no network.
-    if constants.HF_HUB_OFFLINE or not answers(constants.ENDPOINT):
+    if constants.HF_HUB_OFFLINE:
         raise ModelError(
-            f"{constants.ENDPOINT} does not answer, so {repository} cannot be fetched",
-            hint=NO_WEIGHTS_HINT,
+            f"HF_HUB_OFFLINE is set, so {repository} cannot be fetched", hint=NO_WEIGHTS_HINT
         )
+    _logger.info("fetching the weights of %s from %s", repository, constants.ENDPOINT)
     failure: Exception | None = None
     for name in names:
         try:
-            return Path(hf_hub_download(repository, name))
+            return _fetch(repository, name)
         except Exception as error:  # noqa: BLE001 - its versions raise errors of several libraries
             failure = error
             absent = isinstance(error, errors.EntryNotFoundError)
             if not absent or isinstance(error, errors.LocalEntryNotFoundError):
                 break
-    raise ModelError(f"{repository} cannot be fetched: {failure}", hint=NO_WEIGHTS_HINT)
+    reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
+    raise ModelError(
+        f"{repository} cannot be fetched from {constants.ENDPOINT}: {reason}", hint=NO_WEIGHTS_HINT
+    )
+
+
+def _fetch(repository: str, name: str) -> Path:
+    """Fetch a file once the hub has said in time that it has it.
+
+    The hub's own client alone asks six times, for more than a minute, before it says that nobody
+    answers.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    url = hf_hub_url(repository, name)
+    within(CONTACT_S, lambda: get_hf_file_metadata(url, timeout=CONTACT_S))
+    return Path(hf_hub_download(repository, name))

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from lightly_fs.artifacts import EmbeddedTable
 from lightly_fs.decoding.loader import ImageBatch, image_batches
 from lightly_fs.embedding.embed import decode_settings, embed_batches
-from lightly_fs.errors import TooManyFailuresError
+from lightly_fs.errors import NoUsableSampleError, TooManyFailuresError
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.types import Failure, Outcome, Sample, Stage
 
@@ -28,8 +29,8 @@ def embed_missing(
     this: RunContext,
     embedder: Callable[[], Embedder],
     decoded: Decoded | None = None,
-) -> None:
-    """Embed and commit the shards that are missing.
+) -> int:
+    """Embed and commit the shards that are missing; return how many samples got a vector.
 
     Args:
         embedder: Gives the model; called only when a shard is missing.
@@ -49,13 +50,15 @@ def embed_missing(
     model = embedder() if missing else None
     since = time.monotonic()
     this.progress(Stage.EMBED, tally.done, total)
+    embedded = 0
     if model is not None:
         this.run_dir.set_model(model.info)
         with ThreadPoolExecutor(1, "write-part") as writer:
             batches = _batches(this, model.info.input_size, decoded or _read)
             shards = ((number, batches(number)) for number in missing)
-            _embed_shards(this, model, shards, tally, writer)
+            embedded = _embed_shards(this, model, shards, tally, writer)
     this.took(Stage.EMBED, since, open_samples)
+    return embedded
 
 
 def _batches(
@@ -82,18 +85,21 @@ def _embed_shards(
     shards: Iterable[tuple[int, Iterator[ImageBatch]]],
     tally: _Tally,
     writer: ThreadPoolExecutor,
-) -> None:
+) -> int:
     """Write each part while the next shard is embedded; at most one is on its way."""
     pending: Future[None] | None = None
+    n_embedded = 0
     for number, batches in shards:
         embedded = embed_batches(batches, model, this.config, progress=tally.advance)
         tally.add(embedded.failures)
+        n_embedded += len(embedded.records)
         if pending is not None:
             pending.result()
         this.lease.check()
         pending = writer.submit(this.run_dir.write_part, number, embedded)
     if pending is not None:
         pending.result()
+    return n_embedded
 
 
 class _Tally:
@@ -115,6 +121,17 @@ class _Tally:
 
     def _note(self) -> str:
         return ", ".join(f"{n:,} {outcome.value}" for outcome, n in sorted(self._outcomes.items()))
+
+
+def require_samples(table: EmbeddedTable, n_listed: int) -> None:
+    """Raise `NoUsableSampleError` when nothing was embedded."""
+    if len(table):
+        return
+    reasons = sorted({failure.reason for failure in table.failures})
+    raise NoUsableSampleError(
+        f"not one of the {n_listed:,} samples could be embedded: {'; '.join(reasons[:3])}",
+        hint=f"for example `{table.failures[0].filename}`" if table.failures else None,
+    )
 
 
 def check_failures(n_failures: int, allowed: int) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ _DATE = "%Y-%m-%d %H:%M:%S"
 @contextmanager
 def journal(directory: Path) -> Iterator[None]:
     """Write log.txt and memlog.txt in `directory` while the block runs."""
-    handler = logging.FileHandler(directory / "log.txt", encoding="utf-8")
+    handler = _LogFile(directory / "log.txt", encoding="utf-8")
     handler.setFormatter(_Formatter(_FORMAT, _DATE))
     logger = logging.getLogger("lightly_fs")
     handler.setLevel(logging.INFO)
@@ -41,7 +42,15 @@ def journal(directory: Path) -> Iterator[None]:
         watcher.join()
         logger.removeHandler(handler)
         logger.setLevel(before)
-        handler.close()
+        with suppress(OSError):  # a full disk is told by whatever else cannot be written
+            handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Stay silent about a full disk: `logging` would print a traceback for every line."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _Formatter(logging.Formatter):
@@ -52,7 +61,7 @@ class _Formatter(logging.Formatter):
 
 def _watch_memory(path: Path, stop: threading.Event) -> None:
     process = psutil.Process(os.getpid())
-    with path.open("w", encoding="utf-8") as file:
+    with suppress(OSError), path.open("w", encoding="utf-8") as file:
         file.write("time\tresident_MB\tsystem_available_MB\tcpu_seconds\n")
         while True:
             used = process.memory_info().rss / 1e6

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     Model = Future[Embedder | Network]
 
 logger = logging.getLogger(__name__)
+
+_STILL_LOADING_S = 1.0
+"""How often the progress hears of a model that is being loaded: its weights may be fetched."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +162,15 @@ def _start_model(config: RunConfig, loader: ThreadPoolExecutor) -> Model | None:
 
 
 def _embedder(this: RunContext, model: Model | None) -> Callable[[], Embedder]:
-    def wait() -> Embedder:
+    def loaded() -> Embedder:
         if model is not None:
-            return cast("Embedder", _wait_for(model, this.progress, this.timings))
+            waited = _wait_for(model, this.config, this.progress, this.timings)
+            return cast("Embedder", waited)
         from lightly_fs.embedding.load import load_embedder
 
         return load_embedder(this.config, this.inventory.table["filename"].to_pylist())
 
-    return wait
+    return loaded
 
 
 def _list(
@@ -193,11 +197,15 @@ def _list(
     return inventory
 
 
-def _wait_for(model: Model, progress: Progress, timings: dict[Stage, Timing]) -> Embedder | Network:
+def _wait_for(
+    model: Model, config: RunConfig, progress: Progress, timings: dict[Stage, Timing]
+) -> Embedder | Network:
     """Return what is being loaded; what this waits is a stage of its own."""
     since = time.monotonic()
     if Stage.MODEL not in timings:
         progress(Stage.MODEL, 0, None, "loading")
+    while wait([model], _STILL_LOADING_S).not_done:
+        progress(Stage.MODEL, 0, None, f"loading {config.model}")
     loaded = model.result()
     timings.setdefault(Stage.MODEL, Timing(time.monotonic() - since, 0))
     return loaded
@@ -216,7 +224,7 @@ def _try_model(
         ModelError: As `load_embedder`.
     """
     if model is not None:
-        _wait_for(model, progress, timings)
+        _wait_for(model, config, progress, timings)
         progress(Stage.MODEL, 0, None, config.model)
     elif config.embeddings:
         from lightly_fs.embedding.load import load_embedder
@@ -243,15 +251,17 @@ def _stages(this: RunContext, until: Stage, model: Model | None) -> RunResult:
     trained = _train(this, model)
     if until is Stage.TRAIN:
         return _result(this, trained)
-    from lightly_fs.pipeline.embedding import embed_missing
+    from lightly_fs.pipeline.embedding import embed_missing, require_samples
     from lightly_fs.pipeline.reporting import finish
     from lightly_fs.pipeline.selecting import choose
 
     if trained is None:
-        embed_missing(this, _embedder(this, model))
+        embedded = embed_missing(this, _embedder(this, model))
     else:
-        embed_missing(this, trained.embedder, trained.decoded)
+        embedded = embed_missing(this, trained.embedder, trained.decoded)
     if until is Stage.EMBED:
+        if not embedded:  # by this process; what others embedded is read only then
+            require_samples(this.run_dir.read_parts(), len(this.inventory))
         return _result(this, trained)
     results = choose(this)
     selected = results.names(results.selected)
@@ -267,7 +277,8 @@ def _train(this: RunContext, model: Model | None) -> Trained | None:
         return None
     from lightly_fs.pipeline.training import train_network
 
-    return train_network(this, cast("Network", _wait_for(model, this.progress, this.timings)))
+    network = _wait_for(model, this.config, this.progress, this.timings)
+    return train_network(this, cast("Network", network))
 
 
 def _result(this: RunContext, trained: Trained | None) -> RunResult:

@@ -7,11 +7,10 @@ import time
 
 import numpy as np
 
-from lightly_fs.artifacts import EmbeddedTable, Results
+from lightly_fs.artifacts import Results
 from lightly_fs.decoding.duplicates import find_duplicates
-from lightly_fs.errors import NoUsableSampleError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.embedding import check_failures
+from lightly_fs.pipeline.embedding import check_failures, require_samples
 from lightly_fs.selection import select
 from lightly_fs.types import Stage
 
@@ -28,7 +27,7 @@ def choose(this: RunContext) -> Results:
     since = time.monotonic()
     table = this.run_dir.read_parts()
     check_failures(len(table.failures), this.config.max_failures)  # those of earlier processes too
-    _require_samples(table, len(this.inventory))
+    require_samples(table, len(this.inventory))
     duplicates = find_duplicates(table.records, this.read, max_pixels=this.config.max_image_pixels)
     rows = table.without(duplicates)
     condition = this.config.stopping_condition
@@ -52,16 +51,6 @@ def choose(this: RunContext) -> Results:
     this.progress(Stage.SELECT, len(selection.indices), len(rows), note)
     this.took(Stage.SELECT, since, len(rows))
     return Results(table, duplicates, selection)
-
-
-def _require_samples(table: EmbeddedTable, n_listed: int) -> None:
-    if len(table):
-        return
-    reasons = sorted({failure.reason for failure in table.failures})
-    raise NoUsableSampleError(
-        f"not one of the {n_listed:,} samples could be embedded: {'; '.join(reasons[:3])}",
-        hint=f"for example `{table.failures[0].filename}`" if table.failures else None,
-    )
 
 
 def nearest_selected(results: Results) -> Results:

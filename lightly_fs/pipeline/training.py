@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import time
@@ -11,25 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightly_fs.artifacts.run_dir import ELSEWHERE
 from lightly_fs.decoding.loader import ImageBatch, image_batches
 from lightly_fs.embedding.checkpoint import RECORD as CARD
 from lightly_fs.embedding.embed import decode_settings
 from lightly_fs.embedding.embedder import Network
 from lightly_fs.embedding.load import cache_directory, start_embedder
-from lightly_fs.errors import ArtifactError, ConfigError
+from lightly_fs.errors import ArtifactError, ConfigError, NoUsableSampleError
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.embedding import Decoded, check_failures
-from lightly_fs.training.checkpoint import (
-    Content,
-    checkpoint_name,
-    epochs_of,
-    kept,
-    last_checkpoint,
-    write_checkpoint,
-)
+from lightly_fs.training import memory
+from lightly_fs.training.checkpoint import Checkpoints, Content, Origin, checkpoint_name, misfit
 from lightly_fs.training.distributed import trainer_of
-from lightly_fs.training.network import starting_head, training_devices
+from lightly_fs.training.network import CPU, starting_head, starting_weights, training_devices
 from lightly_fs.training.pack import Pack
+from lightly_fs.training.packs import claim, sweep_packs
 from lightly_fs.training.simclr import summary
 from lightly_fs.training.trainer import Plan, Trainer
 from lightly_fs.types import Sample, Stage
@@ -69,13 +66,17 @@ def train_network(this: RunContext, network: Network) -> Trained:
     Raises:
         ConfigError: There are too few images, or there is no room for them on the disk.
         ModelError: A step does not fit into memory, or training diverges.
-        ArtifactError: The training was begun by another number of processes.
+        ArtifactError: The training was begun by another number of processes, or a checkpoint in
+            the run directory is not of this run.
+        NoUsableSampleError: Not one image could be read.
     """
     since = time.monotonic()
     epochs = this.config.lightly.trainer.max_epochs
     _require_batch(this.config, len(this.inventory), "listed")
-    size = network.input_size
-    pack = Pack(pack_directory(this.config, this.run_dir.run_id) / str(size), size, _COPY * size)
+    size, folder = network.input_size, pack_directory(this.config, this.run_dir.run_id)
+    claim(folder)
+    sweep_packs(folder.parent)
+    pack = Pack(folder / str(size), size, _COPY * size)
     work = _Work(this, network, pack)
     content = work.last_content()
     done = 0 if content is None else int(content["epoch"]) + 1
@@ -85,8 +86,9 @@ def train_network(this: RunContext, network: Network) -> Trained:
     if content is not None:
         work.stage(content)
         network = _trained(network, content)
-    this.progress(Stage.TRAIN, len(this.inventory) * epochs, None, work.note(content))
-    this.took(Stage.TRAIN, since, len(this.inventory) * max(0, epochs - done))
+    images = images_of(content)
+    this.progress(Stage.TRAIN, images * epochs, None, work.note(content))
+    this.took(Stage.TRAIN, since, images * max(0, epochs - done))
     return Trained(
         lambda: start_embedder(this.config, lambda: network),
         _decoded(pack, this.config.batch_size),
@@ -104,13 +106,32 @@ class _Work:
 
     def __init__(self, this: RunContext, network: Network, pack: Pack) -> None:
         self._this, self._network, self._pack = this, network, pack
-        self._files = this.run_dir.output.below(this.run_dir.folder)
         self._settings = this.config.lightly
         self._devices = training_devices(this.config)
+        self._head = starting_head(this.config)
+        self._origin = Origin(this.run_dir.run_id, self._digest())
+        self._checkpoints = Checkpoints(
+            this.run_dir.output.below(this.run_dir.folder),
+            self._origin,
+            max_epochs=self._settings.trainer.max_epochs,
+            top_k=self._settings.checkpoint_callback.save_top_k,
+        )
+
+    def _digest(self) -> str:
+        """Return a hash over all that shapes the training, but for the number of processes."""
+        network, config = self._network, self._this.config
+        facts = {
+            "config": config.digest(),
+            "inventory": self._this.inventory.digest,
+            "weights": starting_weights(config, network, self._head),
+            "preprocessing": network.preprocessing,
+            "model": network.name,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def last_content(self) -> Content | None:
         """Return the checkpoint to go on from, if there is one."""
-        found = last_checkpoint(self._files)
+        found = self._checkpoints.last()
         if found is None:
             return None
         began, now = found["processes"], self._devices.count
@@ -118,7 +139,7 @@ class _Work:
             raise ArtifactError(
                 f"the training in {self._this.run_dir.uri} was begun by {began} processes, "
                 f"and this would go on with {now}",
-                hint=f"lightly.trainer.gpus={began}, or another run_directory",
+                hint=f"go on where {began} devices are seen, or choose another `run_directory`",
             )
         logger.info("going on from %s", checkpoint_name(int(found["epoch"])))
         return found
@@ -126,6 +147,7 @@ class _Work:
     def train(self, resumed: Content | None) -> Content:
         """Train to the end; return the last checkpoint."""
         copies = self._pack.copies()
+        _require_images(self._pack)
         _require_batch(self._this.config, len(copies), "readable")
         plan = Plan(
             settings=self._settings,
@@ -135,25 +157,28 @@ class _Work:
             mean=self._network.mean,
             std=self._network.std,
             copies=copies,
-            head=starting_head(self._this.config),
+            head=self._head,
+            origin=self._origin,
             resumed=resumed,
         )
         # A copy: training on several GPUs changes layers, and the original embeds.
-        backbone = copy.deepcopy(self._network.module)
+        with memory.allocating(self._settings, CPU, hint=ELSEWHERE):
+            backbone = copy.deepcopy(self._network.module)
         depth = self._settings.summary_callback.max_depth
         for line in summary(backbone, depth) if depth else ():
             logger.info("%s", line)
         logger.info("Training self-supervised model")
         with trainer_of(plan, backbone) as trainer:
-            return self._epochs(trainer, len(copies))
+            return self._epochs(trainer, trainer.images)
 
     def _epochs(self, trainer: Trainer, n_images: int) -> Content:
+        logger.info("every epoch trains on %d images", n_images)
         total, saved = self._settings.trainer.max_epochs, float("-inf")
         content = trainer.checkpoint()
         began, first = time.monotonic(), trainer.epoch
 
         def report(epoch: int, images: int, loss: float) -> None:
-            note = f"epoch {epoch + 1} of {total}, loss {loss:.3f}"
+            note = f"epoch {epoch + 1} of {total} of {n_images:,} images, loss {loss:.3f}"
             self._this.progress(Stage.TRAIN, epoch * n_images + images, total * n_images, note)
 
         for epoch in trainer.epochs(report):
@@ -162,6 +187,7 @@ class _Work:
                 "epoch %d of %d: %s, %.0f img/s", epoch + 1, total, told(trainer.history[-1]), rate
             )
             self._this.lease.check()
+            claim(self._pack.directory.parent)
             last = epoch + 1 == total
             if last or time.monotonic() - saved >= SAVE_EVERY_S:
                 content = trainer.checkpoint()
@@ -170,27 +196,13 @@ class _Work:
         return content
 
     def _save(self, content: Content) -> None:
-        """Write a checkpoint, then delete those that nobody needs any more."""
-        name = checkpoint_name(int(content["epoch"]))
-        local = self._pack.directory / name
-        write_checkpoint(content, local)
         self._this.run_dir.check()
-        self._files.put(name, local)
-        local.unlink()
-        there = epochs_of(self._files.names())
-        keep = kept(self._losses(content, there), self._settings.checkpoint_callback.save_top_k)
-        for epoch in set(there) - keep:
-            self._files.delete(checkpoint_name(epoch))
+        self._checkpoints.write(content, self._pack.directory)
 
     def stage(self, content: Content) -> None:
         """Make the checkpoints that stay, and the record, part of what the run publishes."""
         staging = self._this.staging
-        there = epochs_of(self._files.names())
-        for epoch in kept(
-            self._losses(content, there), self._settings.checkpoint_callback.save_top_k
-        ):
-            name = checkpoint_name(epoch)
-            (staging / name).write_bytes(self._files.read(name) or b"")
+        self._checkpoints.stage(content, staging)
         record = {
             "model": content[CARD]["model"],
             "checkpoint": checkpoint_name(int(content["epoch"])),
@@ -201,17 +213,22 @@ class _Work:
         (staging / RECORD).parent.mkdir(parents=True, exist_ok=True)
         (staging / RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
-    @staticmethod
-    def _losses(content: Content, epochs: Sequence[int]) -> dict[int, float]:
-        """Return the loss by epoch, of the checkpoints that are there."""
-        measured = {int(one["epoch"]) - 1: one["loss"] for one in content["history"]}
-        return {epoch: float(measured[epoch]) for epoch in epochs if epoch in measured}
-
     def note(self, content: Content | None) -> str:
         """Return what the progress line says at the end."""
         if content is None:
             return "no epochs"
-        return f"{content['epoch'] + 1} epochs, {told(content['history'][-1])}"
+        epochs = _counted(content["epoch"] + 1, "epoch")
+        images = _counted(images_of(content), "image")
+        return f"{epochs} of {images}, {told(content['history'][-1])}"
+
+
+def images_of(content: Content | None) -> int:
+    """Return how many images every epoch trained on: some are held out, some fill no step."""
+    return 0 if content is None else int(content["history"][-1]["images"])
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def told(entry: Mapping[str, Any]) -> str:
@@ -249,6 +266,7 @@ def _fill(this: RunContext, pack: Pack) -> None:
         batches = image_batches(shard, this.reader, settings)
         failed += len(pack.write(number, batches, progress=advance))
         check_failures(failed, this.config.max_failures)
+        claim(pack.directory.parent)
         this.lease.check()
 
 
@@ -259,6 +277,24 @@ def _decoded(pack: Pack, batch_size: int) -> Decoded:
         return pack.batches(number, samples, batch_size) if number in there else None
 
     return batches
+
+
+def _require_images(pack: Pack) -> None:
+    """Refuse to train when not one image is there, with the reasons.
+
+    Raises:
+        NoUsableSampleError: Nothing could be read.
+    """
+    if len(pack.copies()):
+        return
+    failures = [failure for number in pack.shards() for failure in pack.failures(number)]
+    reasons = sorted({failure.reason for failure in failures})
+    pack.remove()  # what a store refused may be given the next time
+    raise NoUsableSampleError(
+        f"not one of the {len(failures):,} samples could be read to train on: "
+        f"{'; '.join(reasons[:3])}",
+        hint=f"for example `{failures[0].filename}`" if failures else None,
+    )
 
 
 def _require_batch(config: RunConfig, n_images: int, which: str) -> None:
@@ -275,8 +311,9 @@ def _require_batch(config: RunConfig, n_images: int, which: str) -> None:
     fits = n_images // processes
     raise ConfigError(
         f"{n_images} {which} images are fewer than the {needed} of one training step "
-        f"(lightly.loader.batch_size={settings.loader.batch_size})",
-        hint=f"lightly.loader.batch_size={fits}" if fits >= 2 else "give more images",
+        f"(lightly.loader.batch_size={settings.loader.batch_size}); "
+        + (f"lightly.loader.batch_size={fits} does" if fits >= 2 else "it takes more images"),
+        hint=ELSEWHERE,
     )
 
 
@@ -288,7 +325,10 @@ def _trained(network: Network, content: Content) -> Network:
         if name.startswith(_BACKBONE)
     }
     module = network.module
-    module.load_state_dict(state)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise misfit(content, network.name) from error
     return Network.of(
         network.name, module.eval(), network.input_size, mean=network.mean, std=network.std
     )

@@ -27,7 +27,8 @@ def training_words(history: History) -> str:
     if not history:
         return ""
     last = history[-1]
-    words = f"The model was trained on the images for {last['epoch']} epochs"
+    epochs = f"{last['epoch']} epoch{'s' * (last['epoch'] != 1)}"
+    words = f"The model was trained for {epochs} of {last['images']:,} images"
     if "knn" not in last:
         return f"{words}; there were too few of them to hold some out and measure it."
     before = history[0].get("knn")

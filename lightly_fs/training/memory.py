@@ -8,14 +8,46 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lightly_fs.artifacts.run_dir import ELSEWHERE
 from lightly_fs.errors import ModelError
 
 if TYPE_CHECKING:
+    from lightly_fs.config.training import TrainingConfig
     from lightly_fs.training.trainer import Trainer
 
 _CPU_FULL = "can't allocate memory"
 _NO_SHARED_MEMORY = "shared memory"
 _WORKER_KILLED = "DataLoader worker"
+
+
+@contextmanager
+def allocating(
+    settings: TrainingConfig, device: torch.device, *, hint: str | None = None
+) -> Iterator[None]:
+    """Turn the errors of a model that has no room into one that names the keys of its sizes.
+
+    Raises:
+        ModelError: The memory is full.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_full(error):
+            raise
+        sizes = [f"lightly.model.out_dim={settings.model.out_dim}"]
+        if settings.model.name:
+            sizes += [f"{key}={getattr(settings.model, key)}" for key in ("num_ftrs", "width")]
+        sizes += [f"lightly.criterion.memory_bank_size={settings.criterion.memory_bank_size}"]
+        raise ModelError(
+            f"the model does not fit into the memory of {device} with {', '.join(sizes)}",
+            hint=hint or "give smaller numbers",
+        ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    # torch's OutOfMemoryError is a RuntimeError too.
+    kinds = (torch.cuda.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or _CPU_FULL in str(error)
 
 
 @contextmanager
@@ -27,10 +59,8 @@ def explained(trainer: Trainer, workers: int) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(trainer) from error
-    except RuntimeError as error:
-        if _CPU_FULL in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if _is_full(error):
             raise _too_large(trainer) from error
         if _NO_SHARED_MEMORY in str(error) or _WORKER_KILLED in str(error):
             raise ModelError(
@@ -46,10 +76,13 @@ def _too_large(trainer: Trainer) -> ModelError:
     fits = _largest_that_fits(trainer, batch // 2)
     return ModelError(
         f"a batch of {batch} images (two views of {trainer.plan.size}x{trainer.plan.size} each) "
-        f"does not fit into the memory of {trainer.device}",
-        hint=f"lightly.loader.batch_size={fits}"
-        if fits
-        else "lightly.trainer.precision=16, or a smaller lightly.collate.input_size",
+        f"does not fit into the memory of {trainer.device}; "
+        + (
+            f"lightly.loader.batch_size={fits} does"
+            if fits
+            else "lightly.trainer.precision=16 or a smaller lightly.collate.input_size may"
+        ),
+        hint=ELSEWHERE,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lightly_fs.embedding.checkpoint import State, read_state
 from lightly_fs.embedding.embedder import Network
 from lightly_fs.embedding.load import choose_device, load_network
 from lightly_fs.errors import ConfigError, MissingExtraError
+from lightly_fs.training import memory
 
 _HEAD = "model.projection_head."
 _logger = logging.getLogger(__name__)
@@ -69,6 +71,26 @@ def starting_head(config: RunConfig) -> State:
         return {}
     state = read_state(Path(config.shared_dir, config.checkpoint))
     return {n.removeprefix(_HEAD): value for n, value in state.items() if n.startswith(_HEAD)}
+
+
+def starting_weights(config: RunConfig, network: Network, head: State) -> str:
+    """Return a hash of the weights that training starts from, or how they are drawn.
+
+    What the same seed draws may differ in its last bits on another CPU.
+    """
+    given = bool(config.checkpoint or config.weights)
+    drawn = (
+        not config.lightly.pre_trained
+        or config.weights == "random"
+        or (config.lightly.model.name and not given)
+    )
+    if drawn:
+        return f"drawn from seed {config.lightly.seed}"
+    digest = hashlib.sha256(network.weights_sha256().encode())
+    for name, value in sorted(head.items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def training_devices(config: RunConfig) -> Devices:
@@ -141,7 +163,7 @@ def _resnet(config: RunConfig) -> Network:
         return network
     if config.lightly.pre_trained:
         _logger.warning("there are no trained weights of %s: it starts from random ones", variant)
-    with torch.random.fork_rng(devices=[]):
+    with memory.allocating(config.lightly, CPU), torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.lightly.seed)
         module = lightly_resnet.build_module(variant)
     return Network.of(

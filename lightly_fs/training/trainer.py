@@ -17,12 +17,13 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 import lightly_fs
+from lightly_fs.artifacts.run_dir import ELSEWHERE
 from lightly_fs.config.training import TrainingConfig
 from lightly_fs.cpus import usable_cpus
 from lightly_fs.embedding.checkpoint import RECORD, State
 from lightly_fs.errors import ModelError
 from lightly_fs.training import memory
-from lightly_fs.training.checkpoint import Content
+from lightly_fs.training.checkpoint import Content, Origin, misfit
 from lightly_fs.training.metrics import Quality, measure_quality
 from lightly_fs.training.network import Devices
 from lightly_fs.training.pack import Copies
@@ -49,6 +50,7 @@ class Plan:
         mean: The network's normalisation, as is `std`.
         copies: The images to train on.
         head: Projection head to start from; empty for a new one.
+        origin: Whose checkpoints these are.
         resumed: The checkpoint to go on from.
     """
 
@@ -60,6 +62,7 @@ class Plan:
     std: tuple[float, ...]
     copies: Copies
     head: State
+    origin: Origin
     resumed: Content | None = None
 
 
@@ -73,8 +76,20 @@ class Trainer:
 
     def __init__(self, plan: Plan, backbone: nn.Module, rank: int = 0) -> None:
         self.plan, self.rank = plan, rank
-        settings, world = plan.settings, plan.devices.count
         self.device = plan.devices.device(rank)
+        with memory.allocating(plan.settings, self.device, hint=ELSEWHERE):
+            self._build(backbone)
+        self.epoch = 0
+        self.history: list[dict[str, float | int | None]] = []
+        self._prepare_images()
+        if plan.resumed is not None:
+            self._restore(plan.resumed)
+        world = plan.devices.count
+        self._shared = _distributed(self.model, self.device) if world > 1 else self.model
+
+    def _build(self, backbone: nn.Module) -> None:
+        """Make the model, its loss and its optimizer."""
+        plan, settings, world = self.plan, self.plan.settings, self.plan.devices.count
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             made = SimCLR(
@@ -89,12 +104,6 @@ class Trainer:
         self.optimizer = optimizer(self.model, settings.optimizer)
         self._precision = _precision(settings, self.device)
         self._scaler = GradScaler(self.device.type, enabled=self._precision is torch.float16)
-        self.epoch = 0
-        self.history: list[dict[str, float | int | None]] = []
-        self._prepare_images()
-        if plan.resumed is not None:
-            self._restore(plan.resumed)
-        self._shared = _distributed(self.model, self.device) if world > 1 else self.model
 
     def epochs(self, report: Report) -> Iterator[int]:
         """Train; yield each epoch's number when it is over.
@@ -115,9 +124,11 @@ class Trainer:
                 torch.manual_seed(_seed(settings.seed, self.epoch, self.rank))
                 loss = self._epoch(iter(loader), report)
             if not np.isfinite(loss):
+                rate = settings.optimizer.lr
                 raise ModelError(
-                    f"the loss of epoch {self.epoch} is {loss}: training has diverged",
-                    hint=f"lightly.optimizer.lr={settings.optimizer.lr / 10:g}",
+                    f"the loss of epoch {self.epoch} is {loss}: training has diverged with "
+                    f"lightly.optimizer.lr={rate:g}; lightly.optimizer.lr={rate / 10:g} may do",
+                    hint=ELSEWHERE,
                 )
             self.epoch += 1
             self._note(loss)
@@ -127,7 +138,9 @@ class Trainer:
         """Return a copy of all that `lightly_epoch_X.ckpt` holds after the epochs so far."""
         own = self.model.state_dict()
         losses = self.criterion
+        card = {"model": self.plan.name, "input_size": self.plan.size}
         return {
+            RECORD: card | asdict(self.plan.origin),
             "state_dict": {f"model.{name}": _copied(value) for name, value in own.items()},
             "epoch": self.epoch - 1,
             "global_step": self.epoch * len(self._batches),
@@ -136,10 +149,14 @@ class Trainer:
             "scaler": self._scaler.state_dict(),
             "history": [dict(entry) for entry in self.history],
             "hyper_parameters": self.plan.settings.model_dump(mode="json"),
-            RECORD: {"model": self.plan.name, "input_size": self.plan.size},
             "processes": self.plan.devices.count,
             "package_version": lightly_fs.__version__,
         }
+
+    @property
+    def images(self) -> int:
+        """How many images an epoch trains on, over all processes."""
+        return self._batches.images
 
     def step(self, views: Tensor) -> Tensor:
         """Return the loss of views (B, 2, S, S, 3) uint8 on the device, gradients computed."""
@@ -187,7 +204,8 @@ class Trainer:
             self._scaler.step(self.optimizer)
             self._scaler.update()
             if number % _EVERY_STEPS == 0:
-                report(self.epoch, (number + 1) * images, float(total) / (number + 1))
+                done = min((number + 1) * images, self.images)
+                report(self.epoch, done, float(total) / (number + 1))
         return float(total) / max(1, len(self._batches))
 
     def _note(self, loss: float | None) -> None:
@@ -195,6 +213,7 @@ class Trainer:
         entry: dict[str, float | int | None] = {
             "epoch": self.epoch,
             "loss": loss,
+            "images": 0 if loss is None else self.images,
             "lr": None if loss is None else float(self.optimizer.param_groups[0]["lr"]),
         }
         quality = self._quality()
@@ -224,12 +243,15 @@ class Trainer:
         state = {
             name.removeprefix("model."): value for name, value in content["state_dict"].items()
         }
-        self.model.load_state_dict(state)
-        self.optimizer.load_state_dict(content["optimizer_states"][0])
         buffers = dict(self.criterion.named_buffers())
-        for name, value in content["loss"].items():
-            buffers[name].copy_(value)
-        self._scaler.load_state_dict(content["scaler"])
+        try:
+            self.model.load_state_dict(state)
+            self.optimizer.load_state_dict(content["optimizer_states"][0])
+            for name, value in content["loss"].items():
+                buffers[name].copy_(value)
+            self._scaler.load_state_dict(content["scaler"])
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            raise misfit(content, self.plan.name) from error
         self.history = [dict(entry) for entry in content["history"]]
         self.epoch = int(content["epoch"]) + 1
 

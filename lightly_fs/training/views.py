@@ -117,6 +117,11 @@ class EpochBatches(Sampler[list[Key]]):
         # Two images are the least that can be told apart.
         return full if self._drop_last or rest < 2 * self._world else full + 1
 
+    @property
+    def images(self) -> int:
+        """Images in an epoch, over all processes."""
+        return min(len(self) * self._batch * self._world, len(self._rows))
+
     def __iter__(self) -> Iterator[list[Key]]:
         order = self._rows
         if self._seed is not None:

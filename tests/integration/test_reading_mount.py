@@ -180,7 +180,7 @@ def test_auto_reads_objects_and_says_so(s3, bucket: str, tmp_path: Path, environ
         ]
         reader.close()
     assert not source.root.exists()
-    assert caplog.text.count("reading through the object") == 1
+    assert caplog.text.count("reading through: object") == 1
 
 
 def test_a_directory_below_a_mount_is_read_directly(s3, bucket: str, tmp_path: Path, environ):

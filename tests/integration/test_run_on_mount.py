@@ -61,7 +61,7 @@ def test_reading_through_the_mount_gives_the_same_bytes(buckets, reference):
     done = buckets.run("run_directory=through-mount", HALF, "read_through=mount")
 
     assert done.returncode == 0, done.stderr
-    assert "reading through the mount" in done.stderr
+    assert "reading through: mount" in done.stderr
     assert reference == digests(buckets, "through-mount")
 
 

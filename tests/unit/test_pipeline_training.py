@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,13 @@ from lightly_fs import pipeline
 from lightly_fs.artifacts.parts import read_parts
 from lightly_fs.config import load_config
 from lightly_fs.datasource.directory_reader import DirectoryReader
-from lightly_fs.errors import ArtifactError, ConfigError, MissingExtraError, ModelError
+from lightly_fs.errors import (
+    ArtifactError,
+    ConfigError,
+    MissingExtraError,
+    ModelError,
+    NoUsableSampleError,
+)
 from lightly_fs.pipeline import training
 from lightly_fs.types import Stage
 
@@ -193,8 +200,8 @@ def test_no_epochs_train_nothing(images, tmp_path):
     ("words", "error", "message", "hint"),
     [
         (["embeddings=x.csv", "weights="], ConfigError, "embeddings=", "drop one"),
-        (["lightly.loader.batch_size=64"], ConfigError, "29 listed images", "batch_size=29"),
-        (["lightly.loader.batch_size=27"], ConfigError, "26 readable images", "batch_size=26"),
+        (["lightly.loader.batch_size=64"], ConfigError, "batch_size=29 does", "`run_directory`"),
+        (["lightly.loader.batch_size=27"], ConfigError, "26 readable images", "`run_directory`"),
         (["lightly.loader.batch_size=1"], ConfigError, "a batch of one", "batch_size=16"),
         (["lightly.pre_trained=False"], ConfigError, "weights=", "drop one"),
         (["lightly.model.name=resnet-18"], ConfigError, "exclude one another", "model="),
@@ -237,6 +244,102 @@ def test_another_number_of_processes_cannot_go_on(images, tmp_path, monkeypatch)
     monkeypatch.setattr(training, "training_devices", lambda c: replace(found(c), count=2))
     with pytest.raises(ArtifactError, match="begun by 1 processes"):
         run_on(images, tmp_path, *TRAIN, "lightly.loader.batch_size=8")
+
+
+def killed_after_an_epoch(images, root, *words):
+    """Leave a run with one checkpoint of two epochs; return the checkpoint's path."""
+
+    def kill(stage, done, total, note=""):
+        if note.startswith("epoch 2"):
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        run_on(images, root, *TRAIN, *words, progress=kill)
+    return root / "out" / "r" / "lightly_epoch_0.ckpt"
+
+
+@pytest.mark.parametrize("other", ["lightly.optimizer.lr=1.0", "lightly.seed=2", "seed=1"])
+def test_the_checkpoint_of_another_run_is_not_taken_for_ours(images, tmp_path, other):
+    """Not even that of a run with the same keys: nobody knows how it came here."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    theirs = killed_after_an_epoch(images, tmp_path / "one", other).read_bytes()
+    ours = killed_after_an_epoch(images, tmp_path / "two")
+    ours.write_bytes(theirs)
+
+    with pytest.raises(ArtifactError, match=r"lightly_epoch_0\.ckpt was not written") as caught:
+        run_on(images, tmp_path / "two", *TRAIN)
+    assert "move it out" in caught.value.hint
+    assert ours.read_bytes() == theirs
+
+
+def test_foreign_checkpoints_outlive_a_whole_training(images, embedded, tmp_path):
+    foreign = tmp_path / "out" / "r" / "lightly_epoch_99.ckpt"
+    foreign.parent.mkdir(parents=True)
+    content = torch.load(embedded[1].directory / "lightly_epoch_1.ckpt", weights_only=True)
+    keys = ("state_dict", "epoch", "optimizer_states")
+    torch.save({key: content[key] for key in keys}, foreign)
+    before = foreign.read_bytes()
+
+    with pytest.raises(ArtifactError, match=r"lightly_epoch_99\.ckpt was not written by this run"):
+        run_on(images, tmp_path, *TRAIN)
+    assert foreign.read_bytes() == before
+    foreign.rename(tmp_path / "away.ckpt")
+    assert same(state(run_on(images, tmp_path, *TRAIN).directory), state(embedded[1].directory))
+
+
+def test_a_damaged_checkpoint_is_told_and_trained_again(images, embedded, tmp_path, caplog):
+    ours = killed_after_an_epoch(images, tmp_path)
+    data = bytearray(ours.read_bytes())
+    data[len(data) // 2] ^= 1
+    ours.write_bytes(data)
+    with caplog.at_level("WARNING"):
+        resumed = run_on(images, tmp_path, *TRAIN)
+
+    assert "lightly_epoch_0.ckpt is damaged" in caplog.text
+    assert same(state(embedded[1].directory), state(resumed.directory))
+
+
+def test_other_starting_weights_are_another_training(images, tmp_path):
+    from lightly_fs.training.network import starting_network, starting_weights
+
+    config = load_config(["enable_training=True", "device=cpu"])
+    network = starting_network(config)
+    given = starting_weights(config, network, {})
+    head = starting_weights(config, network, {"a": torch.ones(2)})
+    with torch.no_grad():
+        next(value for value in network.state.values() if value.is_floating_point()).add_(1)
+
+    assert len({given, head, starting_weights(config, network, {})}) == 3
+    drawn = load_config(["enable_training=True", "lightly.pre_trained=False"])
+    assert starting_weights(drawn, network, {}) == "drawn from seed 1"
+
+
+def test_nothing_but_corrupt_images_tells_why(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(8):
+        (tmp_path / "in" / f"{number}.jpg").write_bytes(b"this is not an image")
+
+    with pytest.raises(NoUsableSampleError, match="not one of the 8 samples could be") as caught:
+        run_on(tmp_path / "in", tmp_path, *TRAIN)
+    assert "to train on: " in caught.value.message
+    assert caught.value.message.partition("to train on: ")[2]
+    assert caught.value.hint == "for example `0.jpg`"
+    assert caught.value.exit_code == 5
+
+
+def test_the_next_training_removes_packs_that_nobody_resumed(images, tmp_path):
+    old = tmp_path / "cache" / "training" / ("a" * 24)
+    old.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    seen = []
+    run_on(images, tmp_path, *TRAIN, progress=lambda *told: seen.append(told))
+
+    assert not old.exists()
+    # 26 can be read, 2 of them are held out to measure, a step takes 8.
+    notes = [told[3] for told in seen if told[0] is Stage.TRAIN and len(told) > 3]
+    assert notes[-1].startswith("2 epochs of 24 images, loss")
+    assert any(note.startswith("epoch 1 of 2 of 24 images, loss") for note in notes)
 
 
 def test_random_weights_are_drawn_for_any_network(images, tmp_path):

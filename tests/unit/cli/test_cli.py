@@ -3,28 +3,15 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from lightly_fs.cli import COMMANDS
 from lightly_fs.cli.console import counted
-
-QUICK = ("model=colour-grid", "runtime=torch", "properties=off")
-
-
-def lightly_fs(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lightly_fs", *words],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+from tests.unit.cli.command import QUICK, lightly_fs
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +30,9 @@ def test_stdout_is_the_report_and_stderr_is_for_people(output):
 
     assert done.returncode == 0
     assert done.stdout == f"{directory}/r/report.pdf\n"
-    assert [line.split()[0] for line in done.stderr.splitlines()] == [
-        "list",
-        "model",
-        "embed",
-        "select",
-        "report",
-    ]
+    # Of a stage that takes long there is more than one line.
+    said = dict.fromkeys(line.split()[0] for line in done.stderr.splitlines())
+    assert list(said) == ["list", "model", "embed", "select", "report"]
     assert "3 corrupt" in done.stderr
 
 
@@ -164,7 +147,7 @@ def test_the_sanity_check_congratulates(words):
 
     assert done.returncode == 0, done.stdout
     assert "Congratulations! It looks like" in done.stdout
-    assert re.search(r"bundled model +mobilenet\w+, version \d+ of its weights, ", done.stdout)
+    assert re.search(r"bundled model +resnet, .*, version \d+ of its weights, ", done.stdout)
 
 
 def test_the_sanity_check_says_what_is_wrong_with_an_input():
@@ -297,23 +280,3 @@ def test_a_mistake_in_the_model_leaves_the_run_directory_free(images, tmp_path):
     wrong = lightly_fs("select", *where, *QUICK, "device=cuda:99")
     right = lightly_fs("select", *where, *QUICK)
     assert (wrong.returncode, right.returncode) == (8, 0)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_says_which_run_directory_resumes(images, tmp_path, number, code):
-    words = (f"input_dir={images}", f"output_dir={tmp_path}", "shard_size=1", *QUICK)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lightly_fs", "run", *words],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        text=True,
-    )
-    while not list(tmp_path.glob("*/*/parts/embed*")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
-    folder = next(tmp_path.glob("2*/*"))
-    assert process.returncode == code
-    assert f"run_directory={folder.relative_to(tmp_path)} resumes this run" in said
-    assert not list(tmp_path.glob("lightly-fs-*"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lightly_fs.datasource.private import private_directory, sweep
+from lightly_fs.errors import TemporarySpaceError
 
 HOLDS = """
 import sys, time
@@ -72,6 +74,39 @@ def test_a_private_directory_is_empty_private_and_gone_at_the_end(tmp_path):
         (directory / "a" / "b").mkdir(parents=True)
         (directory / "a" / "b" / "file").write_text("x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_file_system_is_named_and_nothing_is_left(tmp_path):
+    def fill() -> None:
+        with private_directory("staging") as directory:
+            (directory / "file").write_text("x")
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory / "file"))
+            error.add_note("run_directory=r resumes this run")
+            raise error
+
+    with pytest.raises(TemporarySpaceError, match=f"in {tmp_path}: No space left") as caught:
+        fill()
+    assert caught.value.exit_code == 11
+    assert caught.value.hint.startswith("TMPDIR=")
+    assert caught.value.__notes__ == ["run_directory=r resumes this run"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(errno.ENOSPC, "/elsewhere"), (errno.ENOSPC, None), (errno.EIO, None)]
+)
+def test_a_failure_elsewhere_stays_what_it_is(number, name):
+    with pytest.raises(OSError, match=os.strerror(number)), private_directory("staging"):
+        raise OSError(number, os.strerror(number), name)
+
+
+def test_no_temporary_directory_at_all_is_an_error_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with (
+        pytest.raises(TemporarySpaceError, match=f"written in {tmp_path}/none: No such file"),
+        private_directory("staging"),
+    ):
+        pass
 
 
 def test_links_out_of_it_are_removed_and_not_followed(tmp_path):

@@ -52,7 +52,7 @@ def test_a_plain_directory_is_a_source(images: Path, caplog: pytest.LogCaptureFi
         reader = open_reader(source, config, {})
         assert reader.kind == "directory"
         reader.close()
-    assert caplog.text.count("reading through the directory") == 1
+    assert caplog.text.count("reading through: directory") == 1
 
 
 def test_a_directory_that_is_not_there():

@@ -14,7 +14,13 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lightly_fs.embedding.checkpoint import guess_name, load_state, read_checkpoint, read_state
+from lightly_fs.embedding.checkpoint import (
+    guess_name,
+    load_state,
+    read_checkpoint,
+    read_state,
+    require_finite,
+)
 from lightly_fs.errors import ModelError
 
 
@@ -215,6 +221,14 @@ def write_cut_zip(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:9000])
 
 
+def write_flipped_zip(path: Path) -> None:
+    """One bit of the 5,000 numbers is another one."""
+    torch.save({"w": torch.zeros(5000)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def write_other_zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.jpg", b"")
@@ -244,6 +258,8 @@ def write_cut_safetensors(path: Path) -> None:
         ),
         (lambda path: path.write_bytes(b"version https://git-lfs"), "is a Git LFS pointer"),
         (lambda path: path.mkdir(), "is no readable weights file: .*directory"),
+        (os.mkfifo, "is no readable weights file: it is a pipe"),
+        (write_flipped_zip, "is damaged: the checksum of w/data/0 in it does not hold"),
         (
             lambda path: torch.jit.save(torch.jit.script(nn.Linear(2, 2)), str(path)),
             "is a TorchScript program, no weights file",
@@ -270,13 +286,83 @@ def test_our_trainings_say_which_network_they_trained(tmp_path, trained):
 
 @pytest.mark.parametrize(
     "record",
-    [{}, {"model": "x"}, {"model": 3, "input_size": 64}, "x", {"model": "x", "input_size": True}]
-    + [{"model": "x", "input_size": size} for size in (0, -1, 1 << 40, 64.0)],
+    [
+        *({}, {"model": "x"}, {"model": 3, "input_size": 64}, "x"),
+        *({"model": "x", "input_size": True}, {"model": "x", "input_size": 64.0}),
+    ],
 )
 def test_a_record_that_is_not_ours_is_refused(tmp_path, trained, record):
     torch.save({"state_dict": trained.state_dict(), "lightly_fs": record}, tmp_path / "w.ckpt")
     with pytest.raises(ModelError, match="without a model name and an input size"):
         read_checkpoint(tmp_path / "w.ckpt")
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1, 7, 4097, 1 << 40])
+def test_a_size_of_images_that_no_network_takes_is_refused(tmp_path, trained, size):
+    record = {"model": "x", "input_size": size}
+    torch.save({"state_dict": trained.state_dict(), "lightly_fs": record}, tmp_path / "w.ckpt")
+    with pytest.raises(ModelError, match=rf"w\.ckpt says .* images of {size} pixels") as caught:
+        read_checkpoint(tmp_path / "w.ckpt")
+    assert "from 8 to 4096" in caught.value.hint
+
+
+def test_an_archive_that_was_written_without_checksums_is_read(tmp_path, trained):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(trained.state_dict(), tmp_path / "w.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_state(tmp_path / "w.pth").keys() == trained.state_dict().keys()
+
+
+def test_a_state_that_holds_itself_is_refused_or_read_once(tmp_path):
+    state: dict[str, object] = {"w": torch.ones(2)}
+    state["state_dict"] = state
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w\.pth holds no named tensors"):
+        read_state(tmp_path / "w.pth")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (Tensor.to_sparse, "sparse"),
+        (lambda value: value.to("meta"), "meta"),
+        (lambda value: value.to(torch.complex64), "complex"),
+    ],
+)
+def test_tensors_that_no_network_takes_are_named(tmp_path, change, kind):
+    torch.save({"state_dict": {"conv\nweight": change(torch.ones(2, 2))}}, tmp_path / "w.ckpt")
+    with pytest.raises(
+        ModelError, match=rf"w\.ckpt holds `conv\\nweight` as a {kind}.* tensor"
+    ) as caught:
+        read_state(tmp_path / "w.ckpt")
+    assert "float()" in caught.value.hint
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_that_is_no_checkpoint_is_told_without_a_warning_of_torch(tmp_path, protocol):
+    (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": 1}, protocol))
+    with pytest.raises(ModelError, match=r"w\.pth is no readable weights file"):
+        read_state(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["conv.weight", "norm.running_var", "norm.bias"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_named(trained, name, value):
+    trained.state_dict()[name].view(-1)[-1] = value
+    with pytest.raises(ModelError, match=rf"x\.pth has NaN or infinite values in `{name}`"):
+        require_finite("x.pth", trained)
+
+
+def test_a_mask_may_be_infinite_but_not_nan(trained):
+    trained.register_buffer("mask", torch.tensor([0, -torch.inf]))
+    require_finite("x.pth", trained)
+    trained.mask[0] = torch.nan
+    with pytest.raises(ModelError, match="`mask`"):
+        require_finite("x.pth", trained)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])

@@ -1,5 +1,4 @@
 import hashlib
-import socket
 import subprocess
 import sys
 import threading
@@ -12,12 +11,17 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from lightly_fs.embedding.download import answers, download, is_url, within
+from lightly_fs.embedding.download import download, is_url, within
 from lightly_fs.errors import ModelError
 
 
 def weights(seed: int = 0) -> bytes:
     return save({"w": torch.randn(1 << 18, generator=torch.Generator().manual_seed(seed))})
+
+
+def header(text: bytes) -> bytes:
+    """The beginning of a safetensors file."""
+    return len(text).to_bytes(8, "little") + text
 
 
 CONTENT = weights()
@@ -29,7 +33,8 @@ class Files(BaseHTTPRequestHandler):
 
     `cuts`: so many answers break off half-way. `headers`: what names the version of the file.
     `status`: answered instead. `ranged`: whether ranges are known, `strict`: and `If-Range`.
-    `measured`: whether the length is told.
+    `measured`: whether the length is told. `location`: redirected to instead. `length`: told
+    instead.
     """
 
     protocol_version = "HTTP/1.1"
@@ -45,6 +50,12 @@ class Files(BaseHTTPRequestHandler):
         if server.status:
             self.send_error(server.status.pop())
             return
+        if server.location:
+            self.send_response(302)
+            self.send_header("Location", server.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         start = 0
         asked = self.headers.get("Range") if server.ranged else None
         if asked and (not server.strict or self.headers.get("If-Range") in server.headers.values()):
@@ -55,7 +66,7 @@ class Files(BaseHTTPRequestHandler):
         body = server.content[start:]
         self.send_response(206 if start else 200)
         if server.measured:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", server.length or str(len(body)))
         else:
             self.send_header("Connection", "close")
         if start:
@@ -82,6 +93,7 @@ def server(monkeypatch, tmp_path) -> Iterator[ThreadingHTTPServer]:
     server.content, server.headers, server.cuts, server.status = CONTENT, {"ETag": '"1"'}, 0, []
     server.ranged = server.strict = server.measured = True
     server.ranges, server.paths, server.logins = [], [], []
+    server.location = server.length = None
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -184,6 +196,18 @@ def test_a_length_that_is_not_told_is_no_obstacle(server, tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is no weights file"),
         (b"\x10\0\0\0\0\0\0\0{]              ", "is no weights file: its safetensors header"),
         (b'\x10\0\0\0\0\0\0\0{"a": {"b": 1}}', "is no weights file: its safetensors header"),
+        (
+            header(b'{"a": {"data_offsets": [0, "x"]}}'),
+            "is no weights file: its safetensors header",
+        ),
+        (
+            header(b'{"a": {"data_offsets": [0, 1.5]}}'),
+            "is no weights file: its safetensors header",
+        ),
+        (
+            header(b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+            "is no weights file: its safe",
+        ),
         (b" ", "is empty"),
     ],
 )
@@ -201,6 +225,34 @@ def test_a_refusal_is_told_at_once(server, tmp_path, status, reason):
     server.status = [status] * 9
     with pytest.raises(ModelError, match=f"{status}: {reason}"):
         download(f"{server.url}/model.pth", tmp_path)
+    assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("file:///etc/passwd", "is not allowed"),
+        ("ftp://127.0.0.1:9/x", "it redirects to a `ftp:` address"),
+        ("/model.pth", "infinite loop"),
+    ],
+)
+def test_a_redirect_that_leads_nowhere_is_told_at_once(server, tmp_path, location, reason):
+    server.location = location
+    with pytest.raises(ModelError, match=rf"/model\.pth cannot be fetched: .*{reason}") as caught:
+        download(f"{server.url}/model.pth", tmp_path)
+    assert "weights=FILE" in caught.value.hint
+    assert len(server.ranges) <= (1 if "://" in location else 6)
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e3", "9" * 5000])
+def test_a_length_that_is_no_number_is_told_at_once(server, tmp_path, length):
+    server.length = length
+    with pytest.raises(
+        ModelError, match=r"/model\.pth cannot be fetched: it tells the length"
+    ) as e:
+        download(f"{server.url}/model.pth", tmp_path)
+    assert "weights=FILE" in e.value.hint
     assert len(server.ranges) == 1
 
 
@@ -322,16 +374,6 @@ def test_a_directory_that_cannot_be_written_is_named(server, tmp_path):
     with pytest.raises(ModelError, match="cannot be kept in") as caught:
         download(f"{server.url}/model.pth", tmp_path / "file")
     assert caught.value.hint == "cache_dir=DIR"
-
-
-def test_a_server_answers_even_when_it_says_no(server):
-    assert answers(server.url)
-    assert not answers("http://127.0.0.1:9")
-
-
-def test_a_server_that_accepts_and_keeps_silent_does_not_answer():
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.3)
 
 
 def test_within_gives_up_on_a_call_that_hangs_and_passes_errors_on():

@@ -1,4 +1,5 @@
 import logging
+import os
 import sys
 import time
 
@@ -95,7 +96,41 @@ def test_random_weights_are_the_same_every_time_and_say_so(config, caplog):
 def test_an_unknown_model_names_the_nearest(config):
     with pytest.raises(ModelError, match="there is no model `timm/resnet81`") as caught:
         load_network(config(model="timm/resnet81"))
-    assert "resnet18" in caught.value.hint
+    assert "timm/resnet18" in caught.value.hint.split()
+
+
+def test_a_suggestion_has_the_prefix_that_was_typed(config):
+    for prefix in ("timm/", "torchvision/", ""):
+        with pytest.raises(ModelError) as caught:
+            load_network(config(model=f"{prefix}resnet18x"))
+        assert caught.value.hint.startswith(f"did you mean {prefix}resnet18")
+
+
+def test_the_name_in_a_checkpoint_stays_on_one_line(config, tmp_path):
+    state = {"w": torch.ones(2)}
+    trained(tmp_path / "x.ckpt", state, "timm/resnet18\n\x1b[31mboo", 64)
+    with pytest.raises(ModelError) as caught:
+        load_network(config(checkpoint="x.ckpt"))
+    assert caught.value.message == "there is no model `timm/resnet18\\n\\x1b[31mboo`"
+    with pytest.raises(ModelError) as caught:
+        load_network(config(checkpoint="x.ckpt", model="timm/test_resnet"))
+    assert caught.value.hint.isprintable()
+
+
+def test_a_checkpoint_of_a_training_that_diverged_is_refused(config, tmp_path):
+    variant = lightly_resnet.Variant("resnet-9", 0.0625, 16)
+    state = lightly_resnet.build_module(variant).state_dict()
+    state["3.0.conv1.weight"][0] = torch.nan
+    torch.save({f"model.backbone.{n}": value for n, value in state.items()}, tmp_path / "x.ckpt")
+    with pytest.raises(ModelError, match=r"x\.ckpt has NaN .* in `3\.0\.conv1\.weight`"):
+        load_network(config(checkpoint="x.ckpt"))
+
+
+@pytest.mark.parametrize("key", ["embeddings", "checkpoint", "weights"])
+def test_a_pipe_is_refused_before_it_is_opened(config, tmp_path, key):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match=r"/pipe is no readable .* file: it is a pipe"):
+        load_embedder(config(**{key: str(tmp_path / "pipe")}))
 
 
 def test_weights_that_cannot_be_fetched_fail_soon_and_name_the_ways_out(config, monkeypatch):

@@ -1,4 +1,6 @@
+import logging
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,6 +12,7 @@ from safetensors.torch import save, save_file
 
 from lightly_fs.embedding import timm
 from lightly_fs.embedding.checkpoint import read_state
+from lightly_fs.embedding.load import check_model
 from lightly_fs.errors import ModelError
 
 NAME = "test_vit"
@@ -85,6 +88,7 @@ class Hub(BaseHTTPRequestHandler):
     def do_HEAD(self):
         body = self.server.files.get(self.path)
         self.server.requests.append(f"{self.command} {self.path}")
+        self.server.silent.wait(60)
         self.send_response(200 if body else 404)
         self.send_header("Content-Length", str(len(body or b"")))
         self.send_header("ETag", '"1"')
@@ -106,7 +110,8 @@ def hub(tmp_path, monkeypatch) -> Iterator[ThreadingHTTPServer]:
     from huggingface_hub import constants
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.files, server.requests = {}, []
+    server.files, server.requests, server.silent = {}, [], threading.Event()
+    server.silent.set()
     address = f"http://127.0.0.1:{server.server_port}"
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", address)
@@ -115,6 +120,7 @@ def hub(tmp_path, monkeypatch) -> Iterator[ThreadingHTTPServer]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
+    server.silent.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -138,6 +144,23 @@ def test_a_repository_without_weights_is_named(hub, tmp_path):
     with pytest.raises(ModelError, match=r"timm/test_resnet\.r160_in1k cannot be fetched"):
         timm.fetch("test_resnet", tmp_path)
     assert any(request.endswith("pytorch_model.bin") for request in hub.requests)
+
+
+def test_a_hub_that_takes_requests_and_keeps_silent_is_given_up_soon(hub, tmp_path, caplog):
+    """Its own client would ask six times, ten seconds each."""
+    hub.silent.clear()
+    started = time.monotonic()
+    with caplog.at_level(logging.INFO), pytest.raises(ModelError, match="cannot be fetched") as e:
+        timm.fetch("test_resnet", tmp_path)
+    assert time.monotonic() - started < 20
+    assert "weights=" in e.value.hint
+    assert "fetching the weights of timm/test_resnet.r160_in1k from http://127" in caplog.text
+
+
+def test_a_name_that_does_not_exist_is_not_asked_for(hub, tmp_path):
+    with pytest.raises(ModelError, match="there is no model `timm/resnet18x`"):
+        check_model("timm/resnet18x")
+    assert hub.requests == []
 
 
 def test_short_names_stand_for_weights_that_exist():

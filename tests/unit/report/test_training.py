@@ -9,16 +9,17 @@ from lightly_fs.report.training import training_figure, training_rows, training_
 from tests.unit.report import made
 
 HISTORY = [
-    {"epoch": 0, "loss": None, "lr": None, "alignment": 0.5, "uniformity": -1.0, "knn": 0.25},
-    {"epoch": 1, "loss": 2.5, "lr": 0.1, "alignment": 0.4, "uniformity": -1.5, "knn": 0.5},
-    {"epoch": 2, "loss": 2.25, "lr": 0.0, "alignment": 0.3, "uniformity": -2.0, "knn": 0.75},
+    {"epoch": 0, "loss": None, "images": 0, "alignment": 0.5, "uniformity": -1.0, "knn": 0.25},
+    {"epoch": 1, "loss": 2.5, "images": 1256, "alignment": 0.4, "uniformity": -1.5, "knn": 0.5},
+    {"epoch": 2, "loss": 2.25, "images": 1256, "alignment": 0.3, "uniformity": -2.0, "knn": 0.75},
 ]
 
 
 def test_the_words_compare_with_before():
     words = training_words(HISTORY)
 
-    assert "for 2 epochs" in words
+    assert "for 2 epochs of 1,256 images" in words
+    assert "for 1 epoch of 1,256 images" in training_words(HISTORY[:2])
     assert words.index("75") < words.index("before training in 25")
     assert training_words([]) == ""
 
@@ -47,7 +48,7 @@ def test_the_curves_have_every_measure_and_epoch():
 
 
 def test_too_few_images_to_measure_are_told():
-    history = [{"epoch": 0, "loss": None, "lr": None}, {"epoch": 1, "loss": 2.0, "lr": 0.0}]
+    history = [{"epoch": 0, "loss": None, "images": 0}, {"epoch": 1, "loss": 2.0, "images": 4}]
 
     assert "too few" in training_words(history)
     assert [text.get_text() for axes in training_figure(history).axes for text in axes.texts] == [

@@ -9,6 +9,7 @@ import torch
 
 from lightly_fs.config.training import TrainingConfig
 from lightly_fs.decoding.loader import ImageBatch
+from lightly_fs.training.checkpoint import Origin
 from lightly_fs.training.network import Devices
 from lightly_fs.training.pack import Pack
 from lightly_fs.training.trainer import Plan
@@ -17,6 +18,7 @@ from tests.images import scene
 from tests.unit.embedding.networks import small_network
 
 SIZE, COPY = 16, 32
+ORIGIN = Origin("0123456789abcdef01234567", "digest")
 
 
 def sample(row: int) -> Sample:
@@ -69,6 +71,7 @@ def plan(pack: Pack, *, processes: int = 1, resumed=None, **groups) -> Plan:
         std=network.std,
         copies=pack.copies(),
         head={},
+        origin=ORIGIN,
         resumed=resumed,
     )
 

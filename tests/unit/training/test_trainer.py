@@ -138,15 +138,16 @@ def test_a_full_memory_names_the_batch_size_that_fits(pack, error):
     made = plan(pack, loader={"batch_size": 16, "num_workers": 0})
     with pytest.raises(ModelError, match=r"a batch of 16 images .* memory of cpu") as caught:
         trained(made, module=_Failing(error, fits=5))
-    assert caught.value.hint == "lightly.loader.batch_size=4"
+    assert "lightly.loader.batch_size=4 does" in caught.value.message
+    assert "choose another `run_directory`" in caught.value.hint
 
 
 def test_a_memory_that_no_batch_fits_names_other_keys(pack):
     made = plan(pack, loader={"batch_size": 16, "num_workers": 0})
     with pytest.raises(ModelError) as caught:
         trained(made, module=_Failing(MemoryError()))
-    assert "precision=16" in caught.value.hint
-    assert "input_size" in caught.value.hint
+    assert "precision=16" in caught.value.message
+    assert "input_size" in caught.value.message
 
 
 def test_killed_workers_name_the_shared_memory(pack):
@@ -159,16 +160,41 @@ def test_killed_workers_name_the_shared_memory(pack):
     assert "--shm-size" in caught.value.hint
 
 
+def test_a_model_without_room_names_its_sizes(pack):
+    # 256 GiB for the earlier projections, which nothing hands out at once.
+    made = plan(pack, model={"out_dim": 65_536}, criterion={"memory_bank_size": 1_048_576})
+    with pytest.raises(ModelError, match="does not fit into the memory of cpu") as caught:
+        trained(made)
+    assert "lightly.model.out_dim=65536" in caught.value.message
+    assert "lightly.criterion.memory_bank_size=1048576" in caught.value.message
+    assert "choose another `run_directory`" in caught.value.hint
+
+
 def test_other_errors_of_the_model_pass(pack):
     with pytest.raises(RuntimeError, match="something else"):
         trained(plan(pack), module=_Failing(RuntimeError("something else")))
 
 
 def test_a_diverging_training_names_a_lower_rate(pack):
-    made = plan(pack, trainer={"max_epochs": 20}, optimizer={"lr": 1e12})
-    with pytest.raises(ModelError, match="diverged") as caught:
-        trained(made)
-    assert caught.value.hint == "lightly.optimizer.lr=1e+11"
+    made = plan(pack, trainer={"max_epochs": 20}, optimizer={"lr": 500.0})
+    with pytest.raises(ModelError, match=r"diverged with lightly\.optimizer\.lr=500;") as caught:
+        trained(made, module=_Explosive())
+    assert "lightly.optimizer.lr=50 may do" in caught.value.message
+    # The keys of a run are frozen: another rate is another run.
+    assert "choose another `run_directory`" in caught.value.hint
+
+
+class _Explosive(nn.Module):
+    """Has a root, whose gradient is steep and which a step too far leaves without a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small_network().module
+        self.weight = nn.Parameter(torch.tensor(1e-6))
+
+    def forward(self, images):
+        first, rest = torch.split(self.inner(images), [1, 23], dim=1)
+        return torch.cat([first * self.weight.sqrt(), rest], dim=1)
 
 
 @pytest.mark.slow

@@ -53,6 +53,28 @@ def test_the_two_views_epochs_and_images_differ(copies):
         assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize(
+    ("batch", "drop_last", "world", "images"),
+    [
+        (5, True, 1, 10),
+        (5, False, 1, 12),
+        (3, True, 2, 12),
+        (11, False, 1, 11),
+        (5, False, 2, 10),
+        (4, False, 2, 12),
+    ],
+)
+def test_the_images_of_an_epoch_are_counted(batch, drop_last, world, images):
+    batches = [
+        EpochBatches(np.arange(12), batch, seed=1, drop_last=drop_last, rank=rank, world=world)
+        for rank in range(world)
+    ]
+    seen = {row for one in batches for part in one for _, row in part}
+
+    assert [one.images for one in batches] == [images] * world
+    assert len(seen) == images
+
+
 def test_the_callers_generators_are_left_alone(copies):
     views = Views(copies, ViewMaker(CollateConfig(), SIZE), seed=1)
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
