@@ -125,12 +125,18 @@ class _Tally:
 
 def require_samples(table: EmbeddedTable, n_listed: int) -> None:
     """Raise `NoUsableSampleError` when nothing was embedded."""
-    if len(table):
-        return
-    reasons = sorted({failure.reason for failure in table.failures})
-    raise NoUsableSampleError(
-        f"not one of the {n_listed:,} samples could be embedded: {'; '.join(reasons[:3])}",
-        hint=f"for example `{table.failures[0].filename}`" if table.failures else None,
+    if not len(table):
+        raise nothing_usable(
+            table.failures, f"not one of the {n_listed:,} samples could be embedded"
+        )
+
+
+def nothing_usable(failures: Sequence[Failure], message: str) -> NoUsableSampleError:
+    """Return the error that gives the reasons, and an example."""
+    reasons = sorted({failure.reason for failure in failures})
+    return NoUsableSampleError(
+        f"{message}: {'; '.join(reasons[:3])}",
+        hint=f"for example `{failures[0].filename}`" if failures else None,
     )
 
 

@@ -18,9 +18,10 @@ from lightly_fs.embedding.checkpoint import RECORD as CARD
 from lightly_fs.embedding.embed import decode_settings
 from lightly_fs.embedding.embedder import Network
 from lightly_fs.embedding.load import cache_directory, start_embedder
-from lightly_fs.errors import ArtifactError, ConfigError, NoUsableSampleError
+from lightly_fs.errors import ArtifactError, ConfigError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.embedding import Decoded, check_failures
+from lightly_fs.pipeline.embedding import Decoded, check_failures, nothing_usable
+from lightly_fs.report.lettering import counted
 from lightly_fs.training import memory
 from lightly_fs.training.checkpoint import Checkpoints, Content, Origin, checkpoint_name, misfit
 from lightly_fs.training.distributed import trainer_of
@@ -217,18 +218,14 @@ class _Work:
         """Return what the progress line says at the end."""
         if content is None:
             return "no epochs"
-        epochs = _counted(content["epoch"] + 1, "epoch")
-        images = _counted(images_of(content), "image")
+        epochs = counted(content["epoch"] + 1, "epoch")
+        images = counted(images_of(content), "image")
         return f"{epochs} of {images}, {told(content['history'][-1])}"
 
 
 def images_of(content: Content | None) -> int:
     """Return how many images every epoch trained on: some are held out, some fill no step."""
     return 0 if content is None else int(content["history"][-1]["images"])
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def told(entry: Mapping[str, Any]) -> str:
@@ -288,13 +285,9 @@ def _require_images(pack: Pack) -> None:
     if len(pack.copies()):
         return
     failures = [failure for number in pack.shards() for failure in pack.failures(number)]
-    reasons = sorted({failure.reason for failure in failures})
     pack.remove()  # what a store refused may be given the next time
-    raise NoUsableSampleError(
-        f"not one of the {len(failures):,} samples could be read to train on: "
-        f"{'; '.join(reasons[:3])}",
-        hint=f"for example `{failures[0].filename}`" if failures else None,
-    )
+    message = f"not one of the {len(failures):,} samples could be read to train on"
+    raise nothing_usable(failures, message)
 
 
 def _require_batch(config: RunConfig, n_images: int, which: str) -> None:

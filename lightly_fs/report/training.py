@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightly_fs.report.figures import FAINT, FULL, INPUT, SELECTED, new_figure
-from lightly_fs.report.lettering import percent
+from lightly_fs.report.lettering import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def training_words(history: History) -> str:
     if not history:
         return ""
     last = history[-1]
-    epochs = f"{last['epoch']} epoch{'s' * (last['epoch'] != 1)}"
+    epochs = counted(last["epoch"], "epoch")
     words = f"The model was trained for {epochs} of {last['images']:,} images"
     if "knn" not in last:
         return f"{words}; there were too few of them to hold some out and measure it."
