@@ -185,17 +185,17 @@ start_all() {
 make_prefix() {
     _prefix=$prefix prefix=''
     : >"$state/log"
-    mkdir -- "$state/root"
-    start_s3fs "$state/root"
-    prove "$state/root" "$pid"
+    mkdir -- "$state/whole"
+    start_s3fs "$state/whole"
+    prove "$state/whole" "$pid"
     _made=0
-    mkdir -p -- "$state/root/$_prefix" 2>/dev/null || _made=1
-    clear_mount "$state/root"
+    mkdir -p -- "$state/whole/$_prefix" 2>/dev/null || _made=1
+    clear_mount "$state/whole"
     [ "$_made" -eq 0 ] || fail 77 credentials \
         "the credentials from $found_in may not write to \`$_prefix/\` in bucket \`$bucket\`" \
         'its policy must allow s3:PutObject'
     prefix=$_prefix
-    rmdir -- "$state/root"
+    rmdir -- "$state/whole"
     : >"$state/log"
 }
 
@@ -218,7 +218,7 @@ clean_up() {
         [ ! -e "$state/pids" ] || while read -r _pid; do
             kill -9 "$_pid" 2>/dev/null
         done <"$state/pids"
-        for _mounted in "$directory" "$directory".stripes/* "$state/root"; do
+        for _mounted in "$directory" "$directory".stripes/* "$state/whole"; do
             [ ! -e "$state/pids" ] || clear_mount "$_mounted"
         done
         rm -rf -- "$state"
