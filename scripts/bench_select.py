@@ -2,12 +2,14 @@
 
     python scripts/bench_select.py [--cases 100000x128x1000 …] [--data clustered iid] [--threads 2]
     python scripts/bench_select.py --combined [--repeats 3]
+    python scripts/bench_select.py --suite [--only near_duplicates …] [--scale 0.01]
 
-One JSON line per case. `--combined` measures diversity x weights x balance (one label, 20 classes)
-against diversity alone instead, in turns, in wall time and in the CPU time of this process. A scan
-costs the same for every pick, so it is timed for `scan_picks` picks and extrapolated. Floors:
-`memory_floor_s`, all vectors read once per pick, and `gemm_floor_s`, all N · k products in float32,
-both at rates measured in this process.
+One JSON line per case. `--suite` runs `bench_selection_suite.py`: everything that selection has to
+hold at a million samples, each case in a process of its own. `--combined` measures diversity x
+weights x balance (one label, 20 classes) against diversity alone instead, in turns, in wall time
+and in the CPU time of this process. A scan costs the same for every pick, so it is timed for
+`scan_picks` picks and extrapolated. Floors: `memory_floor_s`, all vectors read once per pick, and
+`gemm_floor_s`, all N · k products in float32, both at rates measured in this process.
 """
 
 from __future__ import annotations
@@ -164,9 +166,10 @@ def floors(vectors: NDArray[np.float32], picks: int) -> dict[str, float]:
 
 def measure(kind: str, count: int, dimensions: int, picks: int) -> dict[str, object]:
     vectors = make(kind, count, dimensions)
+    started = time.perf_counter()
     result = ours(vectors, picks)
+    own = time.perf_counter() - started
     first = int(result.indices[0])
-    own = seconds(lambda: ours(vectors, picks))
     cost = {
         name: seconds(lambda scan=scan: scan(vectors, first, SCAN_PICKS)) / SCAN_PICKS * picks  # type: ignore[misc]
         for name, scan in (("numpy", numpy_scan), ("torch", torch_scan))
@@ -195,7 +198,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--combined", action="store_true")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--suite", action="store_true")
+    parser.add_argument("--only", nargs="+", help="cases of the suite")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the suite's sizes")
     arguments = parser.parse_args()
+    if arguments.suite:
+        import bench_selection_suite
+
+        bench_selection_suite.run(arguments.only, arguments.data, arguments.scale)
+        return
     import torch
 
     torch.set_num_threads(arguments.threads)
