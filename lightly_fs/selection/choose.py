@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,8 +58,11 @@ class Chosen:
             pick at the time it was picked. Of a threshold 1: every pick satisfies it.
         distances: (K,) float32 distance of each pick to the nearest sample selected before it,
             inf for the first without preselected ones; by the first `Diversity`, None without one.
+            With objects, the largest of theirs to the nearest selected object; 0 without any.
         stopped_by: The condition that ended the selection.
         removed: Rows of the pool that thresholds removed, ascending.
+        constant: By place of the strategy, (N,) what those that never change (similarity,
+            typicality, weights) make of every row of the pool; NaN for the removed ones.
     """
 
     indices: NDArray[np.int64]
@@ -67,6 +70,7 @@ class Chosen:
     distances: NDArray[np.float32] | None
     stopped_by: Stop
     removed: NDArray[np.int64]
+    constant: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -114,15 +118,23 @@ def choose(
         column = spreads.index(min(spreads))
         squared = np.array([each[column] for each in engine.squared[:made]])
         distances = np.sqrt(squared).astype(np.float32)
-        if made and not len(score.spreads[column].preselected):
-            distances[0] = np.inf
     return Chosen(
         indices=rows[np.array(engine.rows, np.int64)],
         objectives=_objectives(score, engine, strategies, order),
         distances=distances,
         stopped_by=_stop(score, engine, sums),
         removed=removed,
+        constant={place: _spread(one, rows, pool) for place, one in score.objectives.items()},
     )
+
+
+def _spread(
+    values: NDArray[np.float64], rows: NDArray[np.int64], pool: Pool
+) -> NDArray[np.float64]:
+    """Return values of some rows as (N,) values of all, NaN for the others."""
+    whole = np.full(len(pool.filenames), np.nan)
+    whole[rows] = values
+    return whole
 
 
 def _apply_thresholds(
@@ -194,14 +206,14 @@ def engine_for(score: Score, progress: Progress = silent) -> Engine:
     shrinking = len(score.spreads) + len(score.covers)
     if score.members is not None and not shrinking:
         return Ranked(score)
+    compiled = not _is_small(score)
     if score.members is None or shrinking > 1 or score.covers:
-        return Scan(score, compiled=not _is_small(score))
+        return Scan(score, compiled=compiled, progress=progress)
     (spread,) = score.spreads
-    alone = not (score.objectives or score.changing)
-    if alone and spread.strategy.strength > 0:
+    if score.by_distance and spread.offsets is None:
         return FarthestFirst(score, progress)
-    if spread.strategy.strength < 0 or _is_small(score):
-        return Scan(score, compiled=not _is_small(score))
+    if spread.strategy.strength < 0 or not compiled or not len(spread.vectors):
+        return Scan(score, compiled=compiled, progress=progress)
     from lightly_fs.selection.blocks import Blocks
 
     return Blocks(score)
@@ -273,10 +285,10 @@ def _diversities(score: Score, engine: Engine, column: int) -> NDArray[np.float6
     spread: Spread = score.spreads[column]
     squared = np.array([each[column] for each in engine.squared])
     found = diversity.objectives(squared, spread.largest)
-    if len(found) and not len(spread.preselected):
+    for step in np.flatnonzero(squared == np.inf):  # the first, judged by the mean
         vectors = spread.vectors
         total = np.add.reduce(vectors, axis=0, dtype=np.float64)
-        first = vectors[engine.rows[0]][None]
-        apart = squared_distances(in_lanes(first) * len(vectors), total)
-        found[0] = diversity.objectives(apart, spread.largest * len(vectors))[0]
+        first = vectors[list(spread.members(engine.rows[step]))]
+        apart = squared_distances(in_lanes(first) * len(vectors), total).max(keepdims=True)
+        found[step] = diversity.objectives(apart, spread.largest * len(vectors))[0]
     return found

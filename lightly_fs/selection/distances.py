@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LANES = 4
+UNIT = 1.001
+"""What still counts as the length of a unit vector."""
 SMALL_VALUES = 4_000_000
 SMALL_TERMS = 1_000_000_000
 
@@ -99,10 +101,12 @@ def largest_distance(*groups: NDArray[np.float32]) -> float:
         if not len(vectors):
             continue
         estimate = squared_lengths(vectors)
-        margin = 2 * slack(vectors.shape[1]) * float(estimate.max()) + 1e-36
-        longer = vectors[estimate >= estimate.max() - margin]
+        margin = slack(vectors.shape[1]) * float(estimate.max()) + 1e-36
+        if float(estimate.max()) + margin <= UNIT * UNIT:
+            continue
+        longer = np.flatnonzero(estimate >= estimate.max() - 2 * margin)
         for start in range(0, len(longer), 4096):
-            lanes = in_lanes(longer[start : start + 4096])
+            lanes = in_lanes(vectors[longer[start : start + 4096]])
             squared = squared_distances(lanes, np.zeros(vectors.shape[1]))
             longest = max(longest, float(np.sqrt(squared.max())))
-    return 2.0 if longest <= 1.001 else 2.0 * longest
+    return 2.0 if longest <= UNIT else 2.0 * longest

@@ -4,8 +4,7 @@ Greedy k-center (Gonzalez 1985), as core-set selection in Sener & Savarese (2018
 everything that the dataset shows with as few samples as possible; it picks rare samples early.
 
 The objective is the distance to the nearest selected sample over the largest that there can be.
-Several vectors per sample (crops) are to count with the sum of their distances; that sum only
-shrinks too, so whoever adds them gives `objectives` the sum, and the bounds hold as they are.
+Of a sample with objects it is the largest of theirs, which only shrinks too (see `blocks`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Scale(NamedTuple):
-    """How a squared distance becomes part of a key: the strategy's numbers."""
+    """How a squared distance becomes part of a key: the strategy's numbers.
+
+    A largest distance of 0 says that squared distances are the keys, as they are.
+    """
 
     largest: float
     strength: float
@@ -27,7 +30,7 @@ class Scale(NamedTuple):
 
 
 class Edges(NamedTuple):
-    """The best outside of a block, per group: (G,) key (-inf for none), and lowest row with it."""
+    """The best outside of a block, per group: (G,) key (-inf for none), lowest name with it."""
 
     key: NDArray[np.float64]
     row: NDArray[np.int64]
@@ -51,8 +54,26 @@ class Balances(NamedTuple):
     members: NDArray[np.int64]
 
 
+class Members(NamedTuple):
+    """What candidates consist of, and so what is compared with when one is picked.
+
+    Attributes:
+        vectors: (M, D) float32, norms: (M,) their squared lengths.
+        offsets: (N + 1,) int64; candidate i has the rows `offsets[i]` to `offsets[i + 1]`.
+        error: `slack` of the dimensions.
+    """
+
+    vectors: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    error: float
+
+
 class Block(NamedTuple):
-    """What is known of R rows besides `Rows`: (R,) constant parts, keys, groups, names, seen."""
+    """What is known of R rows besides `Rows`: (R,) constant parts, keys, groups, names, seen.
+
+    Names are those of the candidates that the rows belong to; what is picked is a candidate.
+    """
 
     constant: NDArray[np.float64]
     keys: NDArray[np.float64]
@@ -82,6 +103,8 @@ def key_of(constant: float, squared: float, scale: Scale) -> float:
     distance = math.sqrt(squared)
     if distance < scale.min_distance:
         return -np.inf
+    if scale.largest == 0.0:
+        return squared
     clipped = min(max(distance / scale.largest, FLOOR), 1.0)
     objective = max(np.float64(np.float32(clipped)), FLOOR)
     return constant + scale.strength * logarithm(objective)
@@ -128,33 +151,43 @@ def count_pick(balances: Balances, group: int) -> None:
 
 @compiled()
 def find_edges(
-    keys: NDArray[np.float64], groups: NDArray[np.int64], inside: NDArray[np.bool_], edges: Edges
+    keys: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+    edges: Edges,
 ) -> None:
     """Take the best row of each group inside, and find the best of what stays outside."""
     count = len(edges.key)
     top_key = np.full(count, -np.inf)
     top = np.full(count, -1)
     for i in range(len(keys)):
-        if keys[i] > top_key[groups[i]]:
-            top_key[groups[i]] = keys[i]
-            top[groups[i]] = i
+        g = groups[i]
+        if keys[i] > top_key[g] or (
+            keys[i] == top_key[g] and top[g] >= 0 and owners[i] < owners[top[g]]
+        ):
+            top_key[g] = keys[i]
+            top[g] = i
     for g in range(count):
         if top[g] >= 0:
             inside[top[g]] = True
     edges.key[:] = -np.inf
     edges.row[:] = len(keys)
     for i in range(len(keys)):
-        if not inside[i] and keys[i] > edges.key[groups[i]]:
-            edges.key[groups[i]] = keys[i]
-            edges.row[groups[i]] = i
+        g = groups[i]
+        if inside[i] or keys[i] < edges.key[g]:
+            continue
+        if keys[i] > edges.key[g] or owners[i] < edges.row[g]:
+            edges.key[g] = keys[i]
+            edges.row[g] = owners[i]
 
 
 @compiled()
 def leads(key: float, row: int, group: int, edges: Edges) -> bool:
-    """Whether a row comes before everything outside in its group."""
+    """Whether a row comes before every other candidate outside in its group."""
     if key == -np.inf or key < edges.key[group]:
         return False
-    return bool(key > edges.key[group] or row < edges.row[group])
+    return bool(key > edges.key[group] or row <= edges.row[group])
 
 
 @compiled()
@@ -200,8 +233,8 @@ def pick(
     edges: Edges,
     balances: Balances,
     scale: Scale,
+    members: Members,
     picks: NDArray[np.int64],
-    error: float,
 ) -> int:
     """Pick best first while the best is surely in the block; return how many picks were made.
 
@@ -226,14 +259,17 @@ def pick(
         picks[made] = centre
         made += 1
         count_pick(balances, block.groups[centre])
-        block.seen[centre] = -1
+        name = block.names[centre]
         champions[:] = -1
         a = 0
         while a < count:
             i = alive[a]
-            if i != centre:
-                _compare(i, centre, rows, block, scale, error)
-            if i == centre or not leads(block.keys[i], block.names[i], block.groups[i], edges):
+            if block.names[i] != name:
+                for c in range(members.offsets[name], members.offsets[name + 1]):
+                    _compare(i, c, rows, block, scale, members)
+            if block.names[i] == name or not leads(
+                block.keys[i], block.names[i], block.groups[i], edges
+            ):
                 count -= 1
                 alive[a] = alive[count]
                 continue
@@ -243,14 +279,14 @@ def pick(
 
 
 @compiled()
-def _compare(i: int, centre: int, rows: Rows, block: Block, scale: Scale, error: float) -> None:
+def _compare(i: int, centre: int, rows: Rows, block: Block, scale: Scale, members: Members) -> None:
     """Bring one row up to date with one pick, measuring the distance only if it may be nearer."""
     block.seen[i] += 1
-    total = np.float64(rows.norms[i]) + np.float64(rows.norms[centre])
-    estimate = total - 2.0 * estimated_dot(rows.vectors[i], rows.vectors[centre])
-    if estimate - error * total - 1e-36 > rows.best[i]:
+    total = np.float64(rows.norms[i]) + np.float64(members.norms[centre])
+    estimate = total - 2.0 * estimated_dot(rows.vectors[i], members.vectors[centre])
+    if estimate - members.error * total - 1e-36 > rows.best[i]:
         return
-    squared = squared_distance(rows.vectors[i], rows.vectors[centre])
+    squared = squared_distance(rows.vectors[i], members.vectors[centre])
     if squared < rows.best[i]:
         rows.best[i] = squared
         block.keys[i] = key_of(block.constant[i], squared, scale)

@@ -16,6 +16,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+CHUNK = 64
+"""Products that are looked at together before any is looked at by itself."""
 _REORDERED = {"reassoc", "contract", "nsz", "nnan"}
 """What the compiler may assume of estimates: any order of summation, no NaN."""
 
@@ -100,7 +102,7 @@ def estimated_dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
 
 
 @compiled(fastmath=_REORDERED)
-def _smallest(products: NDArray[np.float32], norms: NDArray[np.float32]) -> np.float32:
+def smallest(products: NDArray[np.float32], norms: NDArray[np.float32]) -> np.float32:
     """Return the minimum of |c|² - 2 x·c."""
     smallest = np.float32(3.0e38)
     for j in range(len(norms)):
@@ -118,7 +120,7 @@ def see(rows: Rows, centres: Centres, products: NDArray[np.float32], error: floa
     for i in range(len(rows.best)):
         norm = np.float64(rows.norms[i])
         margin = error * (norm + largest) + 1e-36
-        estimate = norm + _smallest(products[i], centres.norms)
+        estimate = norm + smallest(products[i], centres.norms)
         if estimate - margin > rows.best[i]:
             continue
         for j in range(len(centres.norms)):
@@ -203,6 +205,23 @@ def distances_to(vectors: NDArray[np.float32], point: NDArray[np.float32]) -> ND
     return squared
 
 
+@compiled()
+def come_nearer(
+    vectors: NDArray[np.float32],
+    norms: NDArray[np.float32],
+    centre: NDArray[np.float32],
+    best: NDArray[np.float64],
+    error: float,
+) -> None:
+    """Bring the (N,) squared distances to the nearest centre up to date with one (D,) centre."""
+    length = np.float64(estimated_dot(centre, centre))
+    for i in range(len(best)):
+        total = np.float64(norms[i]) + length
+        estimate = total - 2.0 * np.float64(estimated_dot(vectors[i], centre))
+        if estimate - error * total - 1e-36 <= best[i]:
+            best[i] = min(best[i], squared_distance(vectors[i], centre))
+
+
 class Neighbours(NamedTuple):
     """Rows whose nearest neighbours are looked for.
 
@@ -210,38 +229,55 @@ class Neighbours(NamedTuple):
         vectors: (R, D) float32.
         norms: (R,) float32 squared lengths.
         kept: (R, K) float64 smallest squared distances so far, ascending; updated in place.
-        first: Number of the first row, to leave out each row itself.
+        names: (R,) int64 numbers of the rows, to leave out each row itself.
     """
 
     vectors: NDArray[np.float32]
     norms: NDArray[np.float32]
     kept: NDArray[np.float64]
-    first: int
+    names: NDArray[np.int64]
 
 
 @compiled()
 def keep_nearest(
-    rows: Neighbours, centres: Centres, products: NDArray[np.float32], error: float
+    rows: Neighbours,
+    places: NDArray[np.int64],
+    others: Neighbours,
+    products: NDArray[np.float32],
+    error: float,
 ) -> None:
-    """Keep the smallest squared distances of the rows to the centres."""
+    """Keep the smallest squared distances of the rows at (P,) `places` to others.
+
+    `products` (P, others) are their dot products; `others.kept` is not looked at.
+    """
     last = rows.kept.shape[1] - 1
-    for i in range(len(rows.norms)):
+    largest = others.norms.max()
+    for p in range(len(places)):
+        i = places[p]
         kept = rows.kept[i]
-        for j in range(len(centres.norms)):
-            total = np.float64(rows.norms[i]) + np.float64(centres.norms[j])
-            estimate = total - 2.0 * np.float64(products[i, j])
-            if estimate - error * total - 1e-36 > kept[last]:
+        norm = np.float64(rows.norms[i])
+        margin = error * (norm + largest) + 1e-36
+        for start in range(0, len(others.norms), CHUNK):
+            stop = min(start + CHUNK, len(others.norms))
+            least = smallest(products[p, start:stop], others.norms[start:stop])
+            if norm + least - margin > kept[last]:
                 continue
-            if rows.first + i == centres.first + j:
-                continue
-            squared = squared_distance(rows.vectors[i], centres.vectors[j])
-            if squared >= kept[last]:
-                continue
-            place = last
-            while place > 0 and kept[place - 1] > squared:
-                kept[place] = kept[place - 1]
-                place -= 1
-            kept[place] = squared
+            for j in range(start, stop):
+                estimate = norm + (others.norms[j] - np.float32(2.0) * products[p, j])
+                if estimate - margin <= kept[last] and rows.names[i] != others.names[j]:
+                    _keep(kept, squared_distance(rows.vectors[i], others.vectors[j]))
+
+
+@compiled()
+def _keep(kept: NDArray[np.float64], squared: float) -> None:
+    """Sort a number into the ascending ones if it is smaller than the last."""
+    place = len(kept) - 1
+    if squared >= kept[place]:
+        return
+    while place > 0 and kept[place - 1] > squared:
+        kept[place] = kept[place - 1]
+        place -= 1
+    kept[place] = squared
 
 
 class Covered(NamedTuple):

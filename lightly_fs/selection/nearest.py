@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CENTRES_AT_ONCE = 1024
+ROWS_AT_ONCE = 4096
 
 
 def covering_distances(
@@ -93,17 +94,37 @@ def _by_products(
     return block.best, block.nearest
 
 
-class DistancesTo:
-    """Compares all rows with one of them, in numpy or compiled: to the same last bit."""
+class ToNearest:
+    """Distances of rows to the nearest centre, in numpy or compiled: to the same last bit.
+
+    Attributes:
+        best: (N,) float64 squared distances; inf before the first centre.
+    """
 
     def __init__(self, vectors: NDArray[np.float32], *, compiled: bool) -> None:
         self.vectors = vectors
-        self.lanes = None if compiled else in_lanes(vectors)
+        self.compiled = compiled
+        self.best = np.full(len(vectors), np.inf)
+        if compiled:
+            self.norms = squared_lengths(vectors)
+        else:
+            self.lanes = in_lanes(vectors)
 
-    def squared(self, row: int) -> NDArray[np.float64]:
-        """Return (N,) squared distances to that row."""
-        if self.lanes is not None:
-            return squared_distances(self.lanes, self.vectors[row])
+    def show_all(self, centres: NDArray[np.float32]) -> None:
+        """Count many centres."""
+        nearest = Nearest(compiled=self.compiled)
+        for start in range(0, len(self.vectors), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            squared, _ = nearest.squared(self.vectors[part], centres)
+            np.minimum(self.best[part], squared, out=self.best[part])
+
+    def show(self, row: int) -> None:
+        """Count one of the rows as a centre."""
+        if not self.compiled:
+            squared = squared_distances(self.lanes, self.vectors[row])
+            np.minimum(self.best, squared, out=self.best)
+            return
         from lightly_fs.selection import kernels
 
-        return kernels.distances_to(self.vectors, self.vectors[row])
+        error = slack(self.vectors.shape[1])
+        kernels.come_nearer(self.vectors, self.norms, self.vectors[row], self.best, error)

@@ -27,6 +27,21 @@ class Embeddings:
 
 
 @dataclass(frozen=True, eq=False)
+class ObjectEmbeddings:
+    """Embeddings of the objects (or tiles) of each candidate: some, one or none.
+
+    Attributes:
+        vectors: (M, D) float32, those of the first candidate first.
+        offsets: (N + 1,) int64; candidate i has the rows `offsets[i]` to `offsets[i + 1]`.
+        preselected: (P, D) objects of the samples that are selected already.
+    """
+
+    vectors: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    preselected: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Numeric:
     """(N,) finite numbers: scores, metadata, counts, random numbers."""
 
@@ -53,8 +68,15 @@ class Distributions:
     preselected: NDArray[np.float64] | None = None
 
 
-Input = Embeddings | Numeric | Categorical | Distributions
+Input = Embeddings | ObjectEmbeddings | Numeric | Categorical | Distributions
 _AnyInput = TypeVar("_AnyInput", bound=Input)
+_KINDS: dict[type, str] = {
+    Embeddings: "embeddings",
+    ObjectEmbeddings: "embeddings of objects",
+    Numeric: "numeric",
+    Categorical: "categorical",
+    Distributions: "distributions",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +102,9 @@ class Pool:
         found = self.inputs.get(name)
         if isinstance(found, kind):
             return found
-        there = "missing" if found is None else type(found).__name__.lower()
+        there = "missing" if found is None else _KINDS[type(found)]
         raise ConfigError(
-            f"the input {name!r} should be {kind.__name__.lower()} and is {there}",
+            f"the input {name!r} should be {_KINDS[kind]} and is {there}",
             hint=f"inputs: {', '.join(sorted(self.inputs)) or 'none'}",
         )
 
@@ -114,18 +136,42 @@ def name_order(filenames: Sequence[str]) -> NDArray[np.int64] | None:
 
 def check_vectors(vectors: NDArray[np.float32] | None, filenames: Sequence[str] | None) -> None:
     """Raise `ModelError` when a value is not finite, with the filename (None: preselected)."""
-    if vectors is None:
-        return
+    row = None if vectors is None else _unusable(vectors)
+    if row is not None:
+        name = f"of {filenames[row]!r}" if filenames is not None else f"{row} of the preselected"
+        raise _not_finite(name)
+
+
+def _check_objects(given: ObjectEmbeddings, name: str, filenames: Sequence[str]) -> None:
+    offsets = given.offsets
+    if offsets[0] != 0 or offsets[-1] != len(given.vectors) or (np.diff(offsets) < 0).any():
+        raise ConfigError(
+            f"the offsets of {name!r} do not divide its {len(given.vectors):,} objects "
+            "among the samples",
+            hint="they start with 0, never fall, and end with the number of objects",
+        )
+    row = _unusable(given.vectors)
+    if row is not None:
+        owner = int(np.searchsorted(offsets, row, side="right")) - 1
+        raise _not_finite(f"of object {row - offsets[owner]} of {filenames[owner]!r}")
+    check_vectors(given.preselected, None)
+
+
+def _unusable(vectors: NDArray[np.float32]) -> int | None:
+    """Return the first row with a value that is not finite, or too large."""
     for start in range(0, len(vectors), 65_536):
         block = vectors[start : start + 65_536]
         if not block.size or -LARGEST < block.min() <= block.max() < LARGEST:  # false for NaN
             continue
-        row = start + int(np.flatnonzero(~(np.abs(block) < LARGEST).all(axis=1))[0])
-        name = f"of {filenames[row]!r}" if filenames is not None else f"{row} of the preselected"
-        raise ModelError(
-            f"the embedding {name} holds a value that is not a number below {LARGEST:.0e}",
-            hint="embed again with another `model` or `runtime=torch`",
-        )
+        return start + int(np.flatnonzero(~(np.abs(block) < LARGEST).all(axis=1))[0])
+    return None
+
+
+def _not_finite(name: str) -> ModelError:
+    return ModelError(
+        f"the embedding {name} holds a value that is not a number below {LARGEST:.0e}",
+        hint="embed again with another `model` or `runtime=torch`",
+    )
 
 
 def check_pool(pool: Pool) -> None:
@@ -143,6 +189,8 @@ def check_pool(pool: Pool) -> None:
             case Embeddings(vectors, preselected):
                 check_vectors(vectors, pool.filenames)
                 check_vectors(preselected, None)
+            case ObjectEmbeddings():
+                _check_objects(given, name, pool.filenames)
             case Numeric(values):
                 _require(np.isfinite, values, name, pool.filenames)
             case Distributions(classes, amounts):
@@ -180,6 +228,8 @@ def _values(given: Input) -> Sequence[str] | NDArray[Any]:
     match given:
         case Embeddings(vectors):
             return vectors
+        case ObjectEmbeddings(_, offsets):
+            return offsets[1:]
         case Numeric(values):
             return values
         case Categorical(labels):
@@ -192,9 +242,22 @@ def _take(given: Input, rows: NDArray[np.int64]) -> Input:
     match given:
         case Embeddings():
             return replace(given, vectors=given.vectors[rows])
+        case ObjectEmbeddings():
+            members, offsets = members_of(given.offsets, rows)
+            return replace(given, vectors=given.vectors[members], offsets=offsets)
         case Numeric():
             return replace(given, values=given.values[rows])
         case Categorical():
             return replace(given, labels=[given.labels[row] for row in rows])
         case Distributions():
             return replace(given, amounts=given.amounts[rows])
+
+
+def members_of(
+    offsets: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what the rows consist of, one after the other, and the (R + 1,) offsets in that."""
+    counts = (offsets[1:] - offsets[:-1])[rows]
+    ends = np.cumsum(counts)
+    shifts = np.repeat(offsets[rows] - (ends - counts), counts)
+    return np.arange(len(shifts)) + shifts, np.concatenate([[0], ends]).astype(np.int64)

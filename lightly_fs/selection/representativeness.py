@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightly_fs.selection.distances import (
-    in_lanes,
-    slack,
-    squared_distances,
-    squared_lengths,
-)
+from lightly_fs.selection.distances import slack, squared_distances, squared_lengths
+from lightly_fs.selection.heartbeat import Heartbeat
+from lightly_fs.selection.nearest import ToNearest
 from lightly_fs.selection.objective import rounded
+from lightly_fs.types import Progress, silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lightly_fs.selection.score import Cover
+
 GRID = 2.0**30
 ROWS_AT_ONCE = 256
+REMEMBERED_BYTES = 64 << 20
 COLUMNS_AT_ONCE = 65_536
 
 
@@ -47,14 +48,19 @@ class Coverage:
         fresh: (N,) bool.
     """
 
-    def __init__(self, vectors: NDArray[np.float32], largest: float, *, compiled: bool) -> None:
-        self.vectors = vectors
-        self.squared_largest = largest * largest
-        self.norms = squared_lengths(vectors)
-        self.lanes = None if compiled else in_lanes(vectors)
-        self.best = np.full(len(vectors), np.inf)
+    def __init__(self, cover: Cover, *, compiled: bool, progress: Progress = silent) -> None:
+        self.vectors = cover.vectors
+        self.squared_largest = cover.largest * cover.largest
+        self.reach = ToNearest(cover.vectors, compiled=compiled)
+        self.best = self.reach.best
+        self.norms = squared_lengths(cover.vectors)
+        self.progress = progress
+        self.remembered: dict[int, NDArray[np.float64]] = {}
         self.gains = self._first_bounds()
-        self.fresh = np.zeros(len(vectors), np.bool_)
+        self.fresh = np.zeros(len(self.vectors), np.bool_)
+        if len(cover.preselected):
+            self.reach.show_all(cover.preselected)
+            self._count(np.full(len(self.best), np.inf))
 
     def _first_bounds(self) -> NDArray[np.float64]:
         """Bound Σ_i 1 - |x_i - x|² / L², which needs only the sum of the vectors."""
@@ -81,14 +87,22 @@ class Coverage:
 
     def refresh(self, rows: NDArray[np.int64]) -> None:
         """Measure the gains of these rows."""
-        if self.lanes is not None:
+        if not self.reach.compiled:
             covered = self.similarity(self.best)
             for row in rows:
-                near = self.similarity(squared_distances(self.lanes, self.vectors[row]))
-                self.gains[row] = np.maximum(near - covered, 0.0).sum()
+                self.gains[row] = np.maximum(self._near(int(row)) - covered, 0.0).sum()
         else:
             self._refresh_compiled(rows)
         self.fresh[rows] = True
+
+    def _near(self, row: int) -> NDArray[np.float64]:
+        """Return (N,) similarities to a row, kept for the next time while there is room."""
+        near = self.remembered.get(row)
+        if near is None:
+            near = self.similarity(squared_distances(self.reach.lanes, self.vectors[row]))
+            if (len(self.remembered) + 1) * near.nbytes <= REMEMBERED_BYTES:
+                self.remembered[row] = near
+        return near
 
     def _refresh_compiled(self, rows: NDArray[np.int64]) -> None:
         from lightly_fs.selection import kernels
@@ -105,14 +119,18 @@ class Coverage:
             kernels.add_gains(chosen, covered, products, error, gains)
         self.gains[rows] = gains
 
-    def show(self, squared: NDArray[np.float64]) -> None:
-        """Count a selected sample, given its (N,) squared distances."""
-        nearer = np.flatnonzero(squared < self.best)
-        before = self.similarity(self.best[nearer])
-        np.minimum(self.best, squared, out=self.best)
+    def show(self, row: int) -> None:
+        """Count a pick."""
+        before = self.best.copy()
+        self.reach.show(row)
+        self._count(before)
+
+    def _count(self, before: NDArray[np.float64]) -> None:
+        """Take note of what has become nearer than it was `before`."""
+        nearer = np.flatnonzero(self.best < before)
         self.fresh[:] = False
-        if self.lanes is None:
-            self._lower(nearer, before, self.similarity(self.best[nearer]))
+        if self.reach.compiled:
+            self._lower(nearer, self.similarity(before[nearer]), self.similarity(self.best[nearer]))
 
     def _lower(
         self, nearer: NDArray[np.int64], before: NDArray[np.float64], now: NDArray[np.float64]
@@ -121,7 +139,9 @@ class Coverage:
         from lightly_fs.selection import kernels
 
         scale = (slack(self.vectors.shape[1]), self.squared_largest)
+        heartbeat = Heartbeat(self.progress)
         for first in range(0, len(nearer), ROWS_AT_ONCE):
+            heartbeat.tell_work("representativeness", first, len(nearer))
             part = slice(first, first + ROWS_AT_ONCE)
             rows = nearer[part]
             chosen = kernels.Centres(self.vectors[rows], self.norms[rows], 0)

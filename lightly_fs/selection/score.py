@@ -23,7 +23,15 @@ import numpy as np
 from lightly_fs.selection import balance, similarity, typicality, weights
 from lightly_fs.selection.distances import largest_distance
 from lightly_fs.selection.objective import clipped, logarithm
-from lightly_fs.selection.pool import Categorical, Distributions, Embeddings, Numeric, Pool
+from lightly_fs.selection.objects import largest_of, mean_of
+from lightly_fs.selection.pool import (
+    Categorical,
+    Distributions,
+    Embeddings,
+    Numeric,
+    ObjectEmbeddings,
+    Pool,
+)
 from lightly_fs.selection.strategies import (
     Balance,
     Diversity,
@@ -43,17 +51,27 @@ Changing = balance.LabelBalance | balance.AmountBalance | weights.SumRange
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """A `Diversity` to be scored: (N, D) vectors, (P, D) preselected ones, largest distance."""
+    """A `Diversity` to be scored: (N, D) vectors, (P, D) preselected ones, largest distance.
+
+    With `offsets` (N + 1,) the vectors are the objects of the candidates, as `ObjectEmbeddings`.
+    """
 
     vectors: NDArray[np.float32]
     preselected: NDArray[np.float32]
     largest: float
     strategy: Diversity
+    offsets: NDArray[np.int64] | None = None
+
+    def members(self, row: int) -> range:
+        """Return which of the vectors belong to a candidate."""
+        if self.offsets is None:
+            return range(row, row + 1)
+        return range(int(self.offsets[row]), int(self.offsets[row + 1]))
 
 
 @dataclass(frozen=True, eq=False)
 class Cover:
-    """A `Representativeness` to be scored; as `Spread`."""
+    """A `Representativeness` to be scored; as `Spread`, of whole samples."""
 
     vectors: NDArray[np.float32]
     preselected: NDArray[np.float32]
@@ -88,6 +106,15 @@ class Score:
     objectives: dict[int, NDArray[np.float64]]
 
     @property
+    def by_distance(self) -> bool:
+        """Whether diversity decides alone: by its distances as they are, never clipped."""
+        return (
+            len(self.spreads) == 1
+            and self.spreads[0].strategy.strength > 0
+            and not (self.covers or self.changing or self.objectives)
+        )
+
+    @property
     def by_gain(self) -> bool:
         """Whether representativeness decides alone: by its gains as they are, never clipped."""
         return (
@@ -113,7 +140,7 @@ def build(
     for position in order:
         match strategies[position]:
             case Diversity() as strategy:
-                spreads.append(Spread(*_vectors(pool, strategy.input), strategy))
+                spreads.append(_spread(pool, strategy))
             case Representativeness() as strategy:
                 covers.append(Cover(*_vectors(pool, strategy.input), strategy))
             case Balance() as strategy:
@@ -134,8 +161,20 @@ def build(
     return Score(constant, able, spreads, covers, changing, groups, members, limit, objectives)
 
 
+def _spread(pool: Pool, strategy: Diversity) -> Spread:
+    given = pool.inputs.get(strategy.input)
+    if not isinstance(given, ObjectEmbeddings):
+        return Spread(*_vectors(pool, strategy.input), strategy)
+    return Spread(*_contiguous(given), strategy, np.asarray(given.offsets, np.int64))
+
+
 def _vectors(pool: Pool, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    given = pool.get(name, Embeddings)
+    return _contiguous(pool.get(name, Embeddings))
+
+
+def _contiguous(
+    given: Embeddings | ObjectEmbeddings,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     vectors = np.ascontiguousarray(given.vectors, np.float32)
     preselected = np.ascontiguousarray(
         np.empty((0, vectors.shape[1])) if given.preselected is None else given.preselected,
@@ -153,10 +192,15 @@ def _constant(
 ) -> NDArray[np.float64]:
     if isinstance(strategy, Weights):
         return weights.objectives(_numbers(pool, strategy.input))
-    vectors = np.ascontiguousarray(pool.get(strategy.input, Embeddings).vectors, np.float32)
+    given = pool.inputs.get(strategy.input)
+    objects = given if isinstance(given, ObjectEmbeddings) else None
+    vectors = (objects or pool.get(strategy.input, Embeddings)).vectors
+    vectors = np.ascontiguousarray(vectors, np.float32)
     if isinstance(strategy, Similarity):
-        return similarity.objectives(vectors, pool.query(strategy.query))
-    return typicality.objectives(vectors, strategy.num_nearest_neighbors, progress)
+        found = similarity.objectives(vectors, pool.query(strategy.query))
+        return found if objects is None else largest_of(found, objects.offsets)
+    found = typicality.objectives(vectors, strategy.num_nearest_neighbors, progress)
+    return found if objects is None else mean_of(found, objects.offsets)
 
 
 def _balance(pool: Pool, strategy: Balance) -> Changing:

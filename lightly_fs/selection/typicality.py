@@ -9,11 +9,11 @@ in the unit in which the longest has length 1.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightly_fs.selection.cells import Cells, cell_count
 from lightly_fs.selection.distances import (
     in_lanes,
     is_small,
@@ -22,13 +22,16 @@ from lightly_fs.selection.distances import (
     squared_distances,
     squared_lengths,
 )
-from lightly_fs.types import Progress, Stage
+from lightly_fs.selection.heartbeat import Heartbeat
+from lightly_fs.types import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 1024
-CENTRES_AT_ONCE = 4096
+    from lightly_fs.selection import kernels
+
+ROWS_AT_ONCE = 2048
+OTHERS_AT_ONCE = 4096
 
 
 def objectives(
@@ -62,22 +65,58 @@ def _scanned(vectors: NDArray[np.float32], count: int) -> NDArray[np.float64]:
 def _by_products(
     vectors: NDArray[np.float32], count: int, progress: Progress
 ) -> NDArray[np.float64]:
+    """Return (N, count) ascending squared distances, comparing cells from near to far."""
+    heartbeat = Heartbeat(progress)
+    cells = Cells(vectors, cell_count(len(vectors)), heartbeat)
+    heartbeat = Heartbeat(progress)
+    result = np.empty((len(vectors), count))
+    done = 0
+    for cell in range(len(cells.starts) - 1):
+        stop = int(cells.starts[cell + 1])
+        order = np.argsort(cells.apart[cell], kind="stable")
+        order = order[order != cell]
+        for start in range(int(cells.starts[cell]), stop, ROWS_AT_ONCE):
+            names = cells.rows[start : min(start + ROWS_AT_ONCE, stop)]
+            result[names] = _nearest(vectors, names, cells, np.append(cell, order), count)
+            done += len(names)
+            heartbeat.tell_work("typicality", done, len(vectors))
+    return result
+
+
+def _nearest(
+    vectors: NDArray[np.float32],
+    names: NDArray[np.int64],
+    cells: Cells,
+    order: NDArray[np.int64],
+    count: int,
+) -> NDArray[np.float64]:
+    """Return (R, count) squared distances of some rows of one cell; `order` is that of cells."""
     from lightly_fs.selection import kernels
 
-    norms = squared_lengths(vectors)
-    kept = np.full((len(vectors), count), np.inf)
-    told = time.monotonic()
-    for start in range(0, len(vectors), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        for first in range(0, len(vectors), CENTRES_AT_ONCE):
-            others = slice(first, first + CENTRES_AT_ONCE)
-            kernels.keep_nearest(
-                kernels.Neighbours(vectors[part], norms[part], kept[part], start),
-                kernels.Centres(vectors[others], norms[others], first),
-                vectors[part] @ vectors[others].T,
-                slack(vectors.shape[1]),
-            )
-        if time.monotonic() - told > 0.5:
-            told = time.monotonic()
-            progress(Stage.SELECT, 0, None, f"typicality of {start:,} samples")
-    return kept
+    error = slack(vectors.shape[1])
+    mine = _neighbours(vectors, names, np.full((len(names), count), np.inf))
+    estimates = cells.estimates(mine.vectors)
+    cell = cells.assigned[names]
+    sizes = np.diff(cells.starts)[order]
+    batches = np.cumsum(sizes) // OTHERS_AT_ONCE
+    for others in np.split(order, np.flatnonzero(np.diff(batches)) + 1):
+        may_hold = cells.may_hold(estimates, cell, np.sqrt(mine.kept[:, -1]), others)
+        places = np.flatnonzero(may_hold.any(axis=1))
+        members = [cells.members(int(other)) for other in others[may_hold.any(axis=0)]]
+        if not members:
+            continue
+        looking = mine.vectors[places]
+        every = np.concatenate(members)
+        for start in range(0, len(every), OTHERS_AT_ONCE):
+            part = _neighbours(vectors, every[start : start + OTHERS_AT_ONCE], mine.kept)
+            kernels.keep_nearest(mine, places, part, looking @ part.vectors.T, error)
+    return mine.kept
+
+
+def _neighbours(
+    vectors: NDArray[np.float32], names: NDArray[np.int64], kept: NDArray[np.float64]
+) -> kernels.Neighbours:
+    from lightly_fs.selection import kernels
+
+    chosen = vectors[names]
+    return kernels.Neighbours(chosen, squared_lengths(chosen), kept, names)

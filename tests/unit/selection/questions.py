@@ -9,7 +9,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from lightly_fs.selection import distances
-from lightly_fs.selection.pool import Categorical, Distributions, Embeddings, Numeric, Pool
+from lightly_fs.selection.pool import (
+    Categorical,
+    Distributions,
+    Embeddings,
+    Numeric,
+    ObjectEmbeddings,
+    Pool,
+)
 from lightly_fs.selection.strategies import (
     Balance,
     Diversity,
@@ -40,7 +47,7 @@ balances = st.one_of(
 )
 label_balances = balances.filter(lambda balance: balance.input == "k")
 diversities = st.builds(
-    Diversity, st.sampled_from("ef"), strengths, st.sampled_from([0.0, 0.0, 0.3, 1.0])
+    Diversity, st.sampled_from("efo"), strengths, st.sampled_from([0.0, 0.0, 0.3, 1.0])
 )
 weights = st.one_of(
     st.builds(
@@ -52,10 +59,10 @@ weights = st.one_of(
 )
 plain_weights = st.builds(Weights, st.sampled_from("wx"), strengths)
 others = st.one_of(
-    st.builds(Similarity, st.sampled_from("ef"), st.just("q"), strengths),
+    st.builds(Similarity, st.sampled_from("efo"), st.just("q"), strengths),
     st.builds(
         Typicality,
-        st.sampled_from("ef"),
+        st.sampled_from("efo"),
         st.integers(2, 5),
         st.sampled_from([0.0, 0.0, 0.5]),
         strengths,
@@ -66,16 +73,32 @@ others = st.one_of(
 combinations = st.lists(st.one_of(diversities, weights, balances, others), max_size=4)
 lazy_combinations = st.tuples(
     st.builds(
-        Diversity, st.just("e"), st.sampled_from([0.0, 0.5, 1.0, 3.0]), st.sampled_from([0, 0, 0.4])
+        Diversity,
+        st.sampled_from("eo"),
+        st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+        st.sampled_from([0, 0, 0.4]),
     ),
     st.lists(plain_weights, max_size=2),
     st.lists(label_balances, max_size=2),
 ).map(lambda parts: [parts[0], *parts[1], *parts[2]])
 
 
+def objects(rng, kind, count, n_given, dimensions):
+    """Return up to three objects per sample; one time in five, next to none has any."""
+    counts = rng.integers(0, 4, count) if rng.random() < 0.8 else rng.random(count) < 0.1
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    vectors = dataset(kind, int(offsets[-1]) + 3, dimensions, int(rng.integers(1000)))
+    given = vectors[int(offsets[-1]) :] if n_given and rng.random() < 0.8 else None
+    return ObjectEmbeddings(vectors[: int(offsets[-1])], offsets, given)
+
+
 @st.composite
 def pools(draw, max_count=14, kinds=KINDS):
-    """Return a pool with embeddings e and f, numbers w and x, classes k, amounts d, queries q."""
+    """Return a pool to choose from.
+
+    It has embeddings e and f, those of objects o, numbers w and x, classes k, amounts of classes d,
+    and queries q.
+    """
     count = draw(st.integers(0 if max_count < 50 else max_count // 2, max_count))
     seed = draw(st.integers(0, 10_000))
     rng = np.random.default_rng(seed)
@@ -89,6 +112,7 @@ def pools(draw, max_count=14, kinds=KINDS):
         {
             "e": Embeddings(e[:count], e[count : count + n_given] if n_given else None),
             "f": Embeddings(f[:count], f[count : count + n_given] if n_given else None),
+            "o": objects(rng, draw(st.sampled_from(kinds)), count, n_given, e.shape[1]),
             "w": Numeric(rng.integers(0, 5, count) / 4),
             "x": Numeric(rng.standard_normal(count)),
             "k": Categorical(
@@ -120,6 +144,7 @@ def compiled(block=3):
         patch.object(representativeness, "ROWS_AT_ONCE", 3),
         patch.object(representativeness, "COLUMNS_AT_ONCE", 5),
         patch.object(typicality, "ROWS_AT_ONCE", 4),
-        patch.object(typicality, "CENTRES_AT_ONCE", 3),
+        patch.object(typicality, "OTHERS_AT_ONCE", 3),
+        patch.object(typicality, "cell_count", lambda count: min(count, 3)),
     ):
         yield

@@ -13,7 +13,7 @@ import numpy as np
 
 from lightly_fs.selection.distances import in_lanes, squared_distances
 from lightly_fs.selection.objective import logarithm
-from lightly_fs.selection.pool import Categorical
+from lightly_fs.selection.pool import Categorical, ObjectEmbeddings
 from lightly_fs.selection.strategies import (
     Balance,
     Diversity,
@@ -176,18 +176,38 @@ class Reference:
                 return (given.values[row] - low) / (high - low) if high > low else 1.0
             case Similarity():
                 query = self.pool.queries[strategy.query]
-                nearest = min(squared(given.vectors[row], other) for other in query)
-                return max(1.0 - nearest / largest(given.vectors, query) ** 2, 0.0)
+                scale = largest(given.vectors, query) ** 2
+                return max(
+                    (
+                        max(1.0 - min(squared(given.vectors[v], q) for q in query) / scale, 0.0)
+                        for v in self._vectors_of(strategy.input, row)
+                    ),
+                    default=0.0,
+                )
             case Typicality():
-                others = sorted(
-                    squared(given.vectors[row], given.vectors[other])
-                    for other in self.rows
-                    if other != row
-                )[: strategy.num_nearest_neighbors]
-                if not others:
-                    return 1.0
-                mean = sum(math.sqrt(other) for other in others) / len(others)
-                return 1.0 / (1.0 + mean / (largest(given.vectors) / 2))
+                each = [
+                    self._typicality(given.vectors, v, strategy.num_nearest_neighbors)
+                    for v in self._vectors_of(strategy.input, row)
+                ]
+                return sum(each) / len(each) if each else 0.0
+
+    def _vectors_of(self, name, row):
+        """Which of an input's vectors belong to a candidate."""
+        given = self.pool.inputs[name]
+        if isinstance(given, ObjectEmbeddings):
+            return range(given.offsets[row], given.offsets[row + 1])
+        return [row]
+
+    def _typicality(self, vectors, vector, count):
+        others = sorted(
+            squared(vectors[vector], vectors[other])
+            for other in range(len(vectors))
+            if other != vector
+        )[:count]
+        if not others:
+            return 1.0
+        mean = sum(math.sqrt(other) for other in others) / len(others)
+        return 1.0 / (1.0 + mean / (largest(vectors) / 2))
 
     def _typical(self, row):
         return all(
@@ -207,10 +227,18 @@ class Reference:
         return given if given is not None else np.empty((0, 1))
 
     def _nearest(self, strategy, row):
+        """Squared distance of a candidate to the selection; of objects, of the farthest."""
         given = range(-len(self._given(strategy)), 0)
-        return min(
-            (self.pair(strategy.input, row, other) for other in [*given, *self.picked]),
-            default=math.inf,
+        picked = [v for row in self.picked for v in self._vectors_of(strategy.input, row)]
+        return max(
+            (
+                min(
+                    (self.pair(strategy.input, vector, other) for other in [*given, *picked]),
+                    default=math.inf,
+                )
+                for vector in self._vectors_of(strategy.input, row)
+            ),
+            default=0.0,
         )
 
     def _apart(self, row):
@@ -229,8 +257,11 @@ class Reference:
 
     def _from_mean(self, strategy, row):
         vectors = self.pool.inputs[strategy.input].vectors.astype(np.float64)
+        mine = self._vectors_of(strategy.input, row)
+        if not mine:
+            return 0.0
         total = sum(vectors[1:], start=vectors[0])
-        return squared(vectors[row] * len(vectors), total)
+        return max(squared(vectors[vector] * len(vectors), total) for vector in mine)
 
     def _distance_alone(self, strategy, row):
         nearest = self._nearest(strategy, row)
@@ -240,7 +271,8 @@ class Reference:
         nearest = self._nearest(strategy, row)
         if nearest == math.inf:
             mean = math.sqrt(self._from_mean(strategy, row))
-            return mean / (self._largest(strategy) * len(self.rows))
+            count = len(self.pool.inputs[strategy.input].vectors)
+            return mean / (self._largest(strategy) * count)
         return math.sqrt(nearest) / self._largest(strategy)
 
     def _gain(self, strategy, row):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 
@@ -15,7 +16,14 @@ from lightly_fs.errors import ConfigError, ModelError
 from lightly_fs.selection import select
 from lightly_fs.selection.choose import choose
 from lightly_fs.selection.objective import logarithm, rounded
-from lightly_fs.selection.pool import Categorical, Distributions, Embeddings, Numeric, Pool
+from lightly_fs.selection.pool import (
+    Categorical,
+    Distributions,
+    Embeddings,
+    Numeric,
+    ObjectEmbeddings,
+    Pool,
+)
 from lightly_fs.selection.random import random_numbers
 from lightly_fs.selection.strategies import (
     Balance,
@@ -108,6 +116,45 @@ def test_diversity_turned_round_stays_where_it_is():
     chosen = ask(Diversity("e", strength=-1), e=on_circle(0, 5, 90, 180, 190), n_samples=2)
 
     assert chosen.indices.tolist() == [2, 1]  # nearest to the mean, then nearest to that
+
+
+def in_images(*images):
+    """Objects of images, each a list of angles."""
+    offsets = np.concatenate([[0], np.cumsum([len(image) for image in images])]).astype(np.int64)
+    return ObjectEmbeddings(on_circle(*[angle for image in images for angle in image]), offsets)
+
+
+@pytest.mark.parametrize("way", [contextlib.nullcontext, compiled])
+def test_an_image_is_as_diverse_as_its_most_novel_object(way):
+    objects = in_images([0, 10], [20], [], [5, 200], [0, 20, 90])
+    pool = Pool(names(5), {"o": objects})
+    with way():
+        every = choose(pool, [Diversity("o")], Limits())
+        apart = choose(pool, [Diversity("o", minimum_distance=0.5)], Limits())
+
+    # 200 is alone; then 90 with its 0 and 20, which leaves 10; 1 and 2 have nothing new.
+    assert every.indices.tolist() == [3, 4, 0, 1, 2]
+    spans = [2 * math.sin(math.radians(angle) / 2) for angle in (85, 5)]
+    np.testing.assert_allclose(every.distances, [np.inf, *spans, 0, 0], rtol=1e-6)
+    assert every.objectives[3:, 0].tolist() == [1e-6, 1e-6]
+    assert (apart.indices.tolist(), apart.stopped_by) == ([3, 4], "minimum_distance")
+
+
+def test_objects_that_do_not_fit_the_samples_are_refused_by_name():
+    objects = in_images([0], [1, 2])
+    with pytest.raises(ConfigError, match="offsets of 'o' do not divide its 3 objects"):
+        ask(
+            Diversity("o"),
+            e=on_circle(0, 1),
+            o=ObjectEmbeddings(objects.vectors, np.array([0, 1, 2])),
+        )
+    with pytest.raises(ConfigError, match="'o' has 2 values for 3 samples"):
+        ask(Diversity("o"), e=on_circle(0, 1, 2), o=objects)
+    objects.vectors[2] = np.nan
+    with pytest.raises(ModelError, match=r"object 1 of '000001\.jpg'"):
+        ask(Diversity("o"), e=on_circle(0, 1), o=objects)
+    with pytest.raises(ConfigError, match="should be embeddings and is embeddings of objects"):
+        ask(Representativeness("o"), e=on_circle(0, 1), o=in_images([0], [1]))
 
 
 def test_nothing_nearer_than_the_minimum_distance_is_chosen_however_heavy():
