@@ -5,117 +5,78 @@ Nothing is written here: every exporter yields files, which the run's output wri
 
 from __future__ import annotations
 
+import logging
 import math
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
-from lightly_fs.annotations.objects import PredictedObject, Predictions
-from lightly_fs.annotations.tasks import PREDICTIONS, TASKS, Category, TaskSchema, TaskType
+from lightly_fs.annotations.exported import (
+    Export,
+    ExportedImage,
+    File,
+    boxed,
+    require_schema,
+    require_size,
+    selected,
+    to_json,
+    with_paths,
+)
+from lightly_fs.annotations.label_studio_tasks import label_studio
+from lightly_fs.annotations.objects import PredictedObject
+from lightly_fs.annotations.predictions import prediction_path
+from lightly_fs.annotations.tasks import PREDICTIONS, TASKS, TaskSchema, TaskType
+from lightly_fs.annotations.yolo import EXPORTED_IMAGES, exported_label_path, yolo_label_path
 from lightly_fs.errors import ConfigError
 
-File = tuple[str, bytes]
-"""A path below the output, and what to write there."""
+__all__ = [
+    "EXPORTERS",
+    "Export",
+    "ExportedImage",
+    "File",
+    "coco",
+    "cvat",
+    "hugging_face",
+    "image_paths",
+    "label_studio",
+    "labelbox",
+    "lightly",
+    "pretagging",
+    "selected",
+    "to_json",
+    "yolo",
+]
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class ExportedImage:
-    """One image of a selection.
-
-    Attributes:
-        width: Pixels; 0 when not known.
-        height: Pixels; 0 when not known.
-        url: Where a labelling tool can read it; None when not known.
-        objects: What is predicted on it; None without a prediction.
-    """
-
-    filename: str
-    width: int
-    height: int
-    url: str | None = None
-    objects: Sequence[PredictedObject] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """A selection, as exporters take it; `schema` is None when there are no predictions."""
-
-    images: Sequence[ExportedImage]
-    schema: TaskSchema | None = None
-
-    @property
-    def categories(self) -> Sequence[Category]:
-        return self.schema.categories if self.schema else ()
-
-
-def selected(
-    predictions: Predictions,
-    rows: Iterable[int],
-    sizes: NDArray[np.int64],
-    *,
-    url_of: Callable[[str], str | None] = lambda _: None,
-) -> Export:
-    """Return samples with their predictions, ready to be exported.
-
-    Args:
-        predictions: Of N samples.
-        rows: Which of them, in the order of the selection.
-        sizes: (N, 2) width and height of the images in pixels.
-        url_of: The read URL of a filename, where the bucket is known.
-    """
-    images = []
-    for row in rows:
-        name = predictions.filenames[row]
-        width, height = sizes[row].tolist()
-        objects = _objects(predictions, row) if predictions.predicted[row] else None
-        images.append(ExportedImage(name, width, height, url_of(name), objects))
-    return Export(images, predictions.schema)
-
-
-def _objects(predictions: Predictions, sample: int) -> list[PredictedObject]:
-    found = []
-    for row in predictions.of(sample):
-        place = int(np.searchsorted(predictions.probability_rows, row))
-        given = place < len(predictions.probability_rows) and (
-            predictions.probability_rows[place] == row
-        )
-        box = predictions.boxes[row].tolist()
-        one = PredictedObject(
-            category=int(predictions.categories[row]),
-            score=float(predictions.scores[row]),
-            box=None if math.isnan(box[0]) else box,
-            probabilities=predictions.probabilities[place].tolist() if given else None,
-            mask=predictions.mask(row).tolist(),
-            keypoints=predictions.keypoints_of(row).ravel().tolist(),
-        )
-        found.append(one)
-    return found
+_TRAIN = "train.txt"
 
 
 def lightly(export: Export) -> Iterator[File]:
     """`.lightly/predictions/<task>/`: the schema, one file per image, and tasks.json."""
-    schema = _schema(export)
+    schema = require_schema(export)
     categories: list[dict[str, Any]] = [{"id": c.id, "name": c.name} for c in schema.categories]
     for given, written in zip(schema.categories, categories, strict=True):
         if given.keypoint_names:
             written["keypoint_names"] = list(given.keypoint_names)
-    yield TASKS, to_json([schema.name])
     folder = f"{PREDICTIONS}{schema.name}/"
     yield folder + "schema.json", to_json({"task_type": schema.task_type, "categories": categories})
-    for image, path in _with_paths(export.images, folder, ".json"):
+    path_of = partial(prediction_path, schema.name)
+    for image, path in with_paths(export.images, path_of):
         if image.objects is not None:
             content = {
                 "file_name": image.filename,
                 "predictions": [_singleton(one, schema) for one in image.objects],
             }
             yield path, to_json(content)
+    # Last, because a task that is listed is read.
+    yield TASKS, to_json([schema.name])
 
 
 def _singleton(one: PredictedObject, schema: TaskSchema) -> dict[str, Any]:
@@ -135,10 +96,10 @@ def _singleton(one: PredictedObject, schema: TaskSchema) -> dict[str, Any]:
 
 def coco(export: Export) -> Iterator[File]:
     """`coco.json`: images, categories with their own ids, and boxes with `score`."""
-    schema = _schema(export)
+    schema = require_schema(export)
     annotations: list[dict[str, Any]] = []
     for number, image in enumerate(export.images, 1):
-        for one, (x, y, width, height) in _boxed(image):
+        for one, (x, y, width, height) in boxed(image):
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": number,
@@ -156,7 +117,8 @@ def coco(export: Export) -> Iterator[File]:
         images.append(entry | {"width": image.width, "height": image.height} | _url(image))
     categories = [{"id": one.id, "name": one.name} for one in schema.categories]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    yield "coco.json", to_json(content)
+    # pycocotools asks for `info` when it loads results.
+    yield "coco.json", to_json({"info": {}, **content})
 
 
 def _url(image: ExportedImage) -> dict[str, str]:
@@ -164,48 +126,68 @@ def _url(image: ExportedImage) -> dict[str, str]:
 
 
 def yolo(export: Export) -> Iterator[File]:
-    """`data.yaml` and `labels/…txt`; classes are numbered from 0 in the order of their ids."""
-    names = {number: one.name for number, one in enumerate(_schema(export).categories)}
-    content = {"path": ".", "train": "images", "nc": len(names), "names": names}
+    """`data.yaml`, `train.txt` and the labels; classes are numbered from 0 in the order of ids.
+
+    `train.txt` names the images with a prediction, where they are to be: in the input when that is
+    linked as `images/`, or has all images in a folder of that name, which is linked then. Boxes end
+    at the image's border, because trainers refuse an image with one that sticks out; one that lies
+    outside altogether is left out, with a warning.
+    """
+    names = {number: one.name for number, one in enumerate(require_schema(export).categories)}
+    # Without `path`, paths start from the folder of the file itself.
+    content = {"train": _TRAIN, "val": _TRAIN, "nc": len(names), "names": names}
     yield "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
-    for image, path in _with_paths(export.images, "labels/", ".txt"):
-        _require_size(image)
+    labelled = [image for image in export.images if image.objects is not None]
+    own = all(image.filename.startswith(EXPORTED_IMAGES) for image in export.images)
+    folder = "" if own else EXPORTED_IMAGES
+    yield _TRAIN, "".join(f"./{folder}{image.filename}\n" for image in labelled).encode()
+    path_of = yolo_label_path if own else exported_label_path
+    for image, path in with_paths(labelled, path_of):
+        require_size(image)
         lines = []
-        for one, (x, y, width, height) in _boxed(image):
-            values = (
-                (x + width / 2) / image.width,
-                (y + height / 2) / image.height,
-                width / image.width,
-                height / image.height,
-            )
+        for one, box in boxed(image):
+            values = _shares(box, image)
+            if values is None:
+                logger.warning("a box of `%s` lies outside of the image: left out", image.filename)
+                continue
             lines.append(" ".join([str(one.category), *(f"{value:.8g}" for value in values)]))
         yield path, "".join(line + "\n" for line in lines).encode()
 
 
+def _shares(box: Sequence[float], image: ExportedImage) -> tuple[float, ...] | None:
+    """Return centre and size of a box as shares of the image, clipped to it; None for nothing."""
+    left, top = max(0.0, box[0]), max(0.0, box[1])
+    right, bottom = min(image.width, box[0] + box[2]), min(image.height, box[1] + box[3])
+    if right <= left or bottom <= top:
+        return None
+    width, height = image.width, image.height
+    centre = (left + right) / 2 / width, (top + bottom) / 2 / height
+    return (*centre, (right - left) / width, (bottom - top) / height)
+
+
 def cvat(export: Export) -> Iterator[File]:
-    """`annotations.xml` in the format `CVAT for images 1.1`."""
+    """`annotations.xml` in the format `CVAT for images 1.1`; without predictions no boxes."""
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
     labels = ElementTree.SubElement(task, "labels")
-    categories = _schema(export).categories
-    for category in categories:
+    for category in export.categories:
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = category.name
         ElementTree.SubElement(label, "attributes")
     for number, image in enumerate(export.images):
-        _require_size(image)
+        require_size(image)
         size = {"width": str(image.width), "height": str(image.height)}
         element = ElementTree.SubElement(
             root, "image", {"id": str(number), "name": image.filename, **size}
         )
-        for one, (x, y, width, height) in _boxed(image):
+        for one, (x, y, width, height) in boxed(image):
             corners = zip(("xtl", "ytl", "xbr", "ybr"), (x, y, x + width, y + height), strict=True)
             ElementTree.SubElement(
                 element,
                 "box",
                 {
-                    "label": categories[one.category].name,
+                    "label": export.categories[one.category].name,
                     "source": "auto",
                     "occluded": "0",
                     **{name: repr(float(value)) for name, value in corners},
@@ -213,50 +195,6 @@ def cvat(export: Export) -> Iterator[File]:
                 },
             )
     yield "annotations.xml", ElementTree.tostring(root, "utf-8", xml_declaration=True)
-
-
-def label_studio(export: Export) -> Iterator[File]:
-    """`label_studio_tasks.json`: tasks with the image's URL and predictions to start from."""
-    tasks = []
-    for number, image in enumerate(export.images):
-        data = {"image": image.url or image.filename, "lightlyFileName": image.filename}
-        task: dict[str, Any] = {"id": number, "data": data}
-        if image.objects is not None and export.schema is not None:
-            results = list(_results(image, export.schema))
-            task["predictions"] = [{"model_version": export.schema.name, "result": results}]
-        tasks.append(task)
-    yield "label_studio_tasks.json", to_json(tasks)
-
-
-def _results(image: ExportedImage, schema: TaskSchema) -> Iterator[dict[str, Any]]:
-    names = schema.category_names
-    if schema.task_type is TaskType.CLASSIFICATION:
-        for one in image.objects or ():
-            yield _result(one) | {"type": "choices", "value": {"choices": [names[one.category]]}}
-    else:
-        for one, box in _boxed(image):
-            yield _result(one) | _rectangle(box, image, names[one.category])
-
-
-def _result(one: PredictedObject) -> dict[str, Any]:
-    names = {"from_name": "label", "to_name": "image"}
-    return names if math.isnan(one.score) else {**names, "score": one.score}
-
-
-def _rectangle(box: Sequence[float], image: ExportedImage, name: str) -> dict[str, Any]:
-    """Return a rectangle in percent of the image."""
-    _require_size(image)
-    x, y, width, height = box
-    value = {
-        "x": 100 * x / image.width,
-        "y": 100 * y / image.height,
-        "width": 100 * width / image.width,
-        "height": 100 * height / image.height,
-        "rotation": 0,
-        "rectanglelabels": [name],
-    }
-    size = {"original_width": image.width, "original_height": image.height, "image_rotation": 0}
-    return {"type": "rectanglelabels", **size, "value": value}
 
 
 def labelbox(export: Export) -> Iterator[File]:
@@ -273,40 +211,50 @@ def labelbox(export: Export) -> Iterator[File]:
 
 
 def hugging_face(export: Export) -> Iterator[File]:
-    """`metadata.jsonl` of a Hugging Face `imagefolder`: to be put beside the images."""
+    """`metadata.jsonl` of a Hugging Face `imagefolder`; the images are to lie at `image_paths`."""
     names = [one.name for one in export.categories]
     lines = []
-    for image in export.images:
-        line: dict[str, Any] = {"file_name": image.filename}
+    for image, path in zip(export.images, image_paths(export), strict=True):
+        line: dict[str, Any] = {"file_name": path, "filename": image.filename}
         if image.objects is not None and export.schema is not None:
             if export.schema.task_type is TaskType.CLASSIFICATION:
                 line["labels"] = [names[one.category] for one in image.objects]
             else:
-                boxed = list(_boxed(image))
+                boxes = list(boxed(image))
                 line["objects"] = {
-                    "bbox": [list(box) for _, box in boxed],
-                    "category": [names[one.category] for one, _ in boxed],
-                    "score": [None if math.isnan(one.score) else one.score for one, _ in boxed],
+                    "bbox": [list(box) for _, box in boxes],
+                    "category": [names[one.category] for one, _ in boxes],
+                    "score": [None if math.isnan(one.score) else one.score for one, _ in boxes],
                 }
         lines.append(msgspec.json.encode(line))
     yield "metadata.jsonl", b"".join(line + b"\n" for line in lines)
 
 
+def image_paths(export: Export) -> list[str]:
+    """Return where a Hugging Face `imagefolder` has each image: under a number.
+
+    Under its own name it might not be found: folders called `train2017` or `val` become splits that
+    the metadata does not belong to, those that start with a dot are not looked at.
+    """
+    extensions = (posixpath.splitext(image.filename)[1].lower() for image in export.images)
+    return [f"images/{number:06d}{extension}" for number, extension in enumerate(extensions)]
+
+
 def pretagging(export: Export) -> Iterator[File]:
     """`bounding_boxes.json`: corners as shares of the image, names and scores."""
-    names = [one.name for one in _schema(export).categories]
+    names = [one.name for one in require_schema(export).categories]
     content = []
     for image in export.images:
-        _require_size(image)
-        boxed, size = list(_boxed(image)), np.array([image.width, image.height] * 2)
-        boxes = np.array([box for _, box in boxed], np.float64).reshape(-1, 4)
+        require_size(image)
+        found, size = list(boxed(image)), np.array([image.width, image.height] * 2)
+        boxes = np.array([box for _, box in found], np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         content.append(
             {
                 "filename": image.filename,
                 "boxes": np.clip(boxes / size, 0, 1).tolist(),
-                "labels": [names[one.category] for one, _ in boxed],
-                "scores": [one.score for one, _ in boxed],
+                "labels": [names[one.category] for one, _ in found],
+                "scores": [one.score for one, _ in found],
             }
         )
     yield "data/bounding_boxes.json", to_json(content)
@@ -322,44 +270,3 @@ EXPORTERS: dict[str, Callable[[Export], Iterator[File]]] = {
     "pretagging": pretagging,
     "yolo": yolo,
 }
-
-
-def _boxed(image: ExportedImage) -> Iterator[tuple[PredictedObject, Sequence[float]]]:
-    """Yield the objects with x, y, width, height; one without a box is not left out silently."""
-    for one in image.objects or ():
-        if one.box is None:
-            raise ConfigError(
-                f"`{image.filename}` has an object without a box, and this format holds boxes",
-                hint="Export it as `lightly`, which holds everything.",
-            )
-        yield one, one.box
-
-
-def _schema(export: Export) -> TaskSchema:
-    if export.schema is None:
-        raise ConfigError("this format holds predictions, and the selection has none")
-    return export.schema
-
-
-def _require_size(image: ExportedImage) -> None:
-    if image.width <= 0 or image.height <= 0:
-        raise ConfigError(f"this format needs the size of `{image.filename}`, which is not known")
-
-
-def _with_paths(
-    images: Iterable[ExportedImage], folder: str, extension: str
-) -> Iterator[tuple[ExportedImage, str]]:
-    """Yield the images, each with a file of its own that is named after it."""
-    owners: dict[str, str] = {}
-    for image in images:
-        path = folder + posixpath.splitext(image.filename)[0] + extension
-        if (other := owners.setdefault(path, image.filename)) != image.filename:
-            raise ConfigError(
-                f"`{other}` and `{image.filename}` would both be described by `{path}`",
-                hint="Rename one of them, or export to a format with one file, like coco.",
-            )
-        yield image, path
-
-
-def to_json(content: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"

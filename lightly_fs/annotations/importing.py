@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from lightly_fs.annotations import rle
-from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions, align
+from lightly_fs.annotations.labels import Labels
+from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
 from lightly_fs.errors import DatasourceError, MissingExtraError
 
@@ -37,37 +38,26 @@ def import_coco(path: Path, filenames: Sequence[str], *, task: str, below: str =
         DatasourceError: It cannot be read, or names none of the samples.
         MissingExtraError: labelformat is not installed.
     """
-    formats = _labelformat()
-    source = _opened(path, lambda: formats.COCOObjectDetectionInput(input_file=path))
-    return import_labelformat(source, filenames, task=task, below=below, path=path)
+    return read_labels("coco", path, task=task, below=below).of(filenames)
 
 
 def import_coco_masks(
     path: Path, filenames: Sequence[str], *, task: str, below: str = ""
 ) -> Predictions:
     """Read the masks of a COCO file, polygons or run lengths; else as `import_coco`."""
-    formats = _labelformat()
-    source = _opened(path, lambda: formats.COCOInstanceSegmentationInput(input_file=path))
-    return import_labelformat(source, filenames, task=task, below=below, path=path)
+    return read_labels("coco-masks", path, task=task, below=below).of(filenames)
 
 
 def import_pascal_voc(
     path: Path, filenames: Sequence[str], *, task: str, below: str = ""
 ) -> Predictions:
     """Read a folder of Pascal VOC files, one XML file per image; else as `import_coco`."""
-    formats = _labelformat()
-    names = _opened(path, lambda: sorted(_voc_names(path)))
-    source = _opened(
-        path, lambda: formats.PascalVOCObjectDetectionInput(path, category_names=",".join(names))
-    )
-    return import_labelformat(source, filenames, task=task, below=below, path=path)
+    return read_labels("pascal-voc", path, task=task, below=below).of(filenames)
 
 
 def import_cvat(path: Path, filenames: Sequence[str], *, task: str, below: str = "") -> Predictions:
     """Read the boxes of a `CVAT for images` XML file; else as `import_coco`."""
-    formats = _labelformat()
-    source = _opened(path, lambda: formats.CVATObjectDetectionInput(input_file=path))
-    return import_labelformat(source, filenames, task=task, below=below, path=path)
+    return read_labels("cvat", path, task=task, below=below).of(filenames)
 
 
 def import_labelformat(
@@ -87,10 +77,37 @@ def import_labelformat(
         below: Folder of the samples that the labels' names are relative to.
         path: What it was opened from, for messages.
     """
-    labels, categories = _opened(path, lambda: _by_filename(source, below))
-    masks = any(one.mask for objects in labels.values() for one in objects)
+    return _labels(source, task, below, path).of(filenames)
+
+
+def read_labels(kind: str, path: Path, *, task: str, below: str = "") -> Labels:
+    """Read a file or folder by the name of its format, one of `FORMATS`; else as `import_coco`."""
+    formats = _labelformat()
+    source = _opened(path, lambda: FORMATS[kind](formats, path))
+    return _labels(source, task, below, path)
+
+
+def _pascal_voc(formats: Any, path: Path) -> Any:  # noqa: ANN401 - labelformat's own
+    names = sorted(_voc_names(path))
+    return formats.PascalVOCObjectDetectionInput(path, category_names=",".join(names))
+
+
+FORMATS: dict[str, Callable[[Any, Path], Any]] = {
+    "coco": lambda formats, path: formats.COCOObjectDetectionInput(input_file=path),
+    "coco-masks": lambda formats, path: formats.COCOInstanceSegmentationInput(input_file=path),
+    "cvat": lambda formats, path: formats.CVATObjectDetectionInput(input_file=path),
+    "pascal-voc": _pascal_voc,
+}
+"""How labelformat opens each."""
+
+
+def _labels(
+    source: ObjectDetectionInput | InstanceSegmentationInput, task: str, below: str, path: Path
+) -> Labels:
+    objects, categories = _opened(path, lambda: _by_filename(source, below))
+    masks = any(one.mask for image in objects.values() for one in image)
     kind = TaskType.INSTANCE_SEGMENTATION if masks else TaskType.OBJECT_DETECTION
-    return align(labels, filenames, TaskSchema(task, kind, categories), str(path))
+    return Labels(TaskSchema(task, kind, categories), objects, str(path))
 
 
 def _by_filename(

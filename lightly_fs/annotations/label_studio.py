@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from lightly_fs.annotations.files import AnnotationFiles
-from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions, align
+from lightly_fs.annotations.labels import Labels
+from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions
 from lightly_fs.annotations.reading import InvalidContentError, read_one
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
 from lightly_fs.errors import DatasourceError
@@ -86,6 +87,18 @@ def import_label_studio(
     Raises:
         DatasourceError: It is not there, invalid, or about none of the samples.
     """
+    return read_label_studio(files, path, filenames, task=task, what=what).of(filenames)
+
+
+def read_label_studio(
+    files: AnnotationFiles,
+    path: str,
+    filenames: Sequence[str],
+    *,
+    task: str,
+    what: Literal["predictions", "annotations"] = "predictions",
+) -> Labels:
+    """Read the same, but also what labels none of the samples; see `import_label_studio`."""
     tasks = read_one(files, path, _TASKS, _FIXES)
     if tasks is None:
         raise DatasourceError(f"{path} is not there", hint="Give the export of a project as JSON.")
@@ -102,7 +115,7 @@ def import_label_studio(
         for filename, objects in found.items()
     }
     categories = tuple(Category(place, name) for place, name in enumerate(names))
-    return align(labels, filenames, TaskSchema(task, kind, categories), path)
+    return Labels(TaskSchema(task, kind, categories), labels, path)
 
 
 def _labels(

@@ -199,6 +199,6 @@ def align(
         )
         raise DatasourceError(
             f"{path} labels none of the {len(filenames)} samples: {named}",
-            hint="Say with `below` which folder of the input its names are relative to.",
+            hint="Say with `below` (`--below`) which folder of the input its names start from.",
         )
     return builder.build(unmatched=len(labels) - len(known))

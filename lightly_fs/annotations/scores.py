@@ -195,3 +195,13 @@ SCORERS: dict[TaskType, Callable[[Predictions], Scores]] = {
     TaskType.KEYPOINT_DETECTION: _keypoints,
 }
 """By task type, the scores of each sample without `object_frequency`."""
+
+_OF_OBJECTS = ("objectness_least_confidence", "object_frequency", *UNCERTAINTIES)
+SCORE_NAMES: dict[TaskType, tuple[str, ...]] = {
+    TaskType.CLASSIFICATION: UNCERTAINTIES,
+    TaskType.OBJECT_DETECTION: _OF_OBJECTS,
+    TaskType.SEMANTIC_SEGMENTATION: UNCERTAINTIES,
+    TaskType.INSTANCE_SEGMENTATION: _OF_OBJECTS,
+    TaskType.KEYPOINT_DETECTION: (*_OF_OBJECTS, "least_confidence"),
+}
+"""The scores that a task of a type may have; uncertainties only where there are probabilities."""

@@ -3,46 +3,79 @@
 from __future__ import annotations
 
 import io
-import math
 import posixpath
 import tarfile
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from lightly_fs.annotations.export import Export, File, to_json
+from lightly_fs.annotations.exported import Export, ExportedImage, File, to_json
 from lightly_fs.datasource.reader import Buffer
+
+SHARD_BYTES = 256 << 20
+"""A shard is held in memory until it is written."""
 
 
 def webdataset(
-    export: Export, contents: Iterable[Buffer], *, shard_size: int = 1000
+    export: Export,
+    contents: Iterable[Buffer],
+    *,
+    shard_size: int = 1000,
+    shard_bytes: int = SHARD_BYTES,
 ) -> Iterator[File]:
     """`shard-000000.tar` and on: each image, and beside it a JSON with its objects.
 
     Args:
         export: K images.
         contents: Their K files.
-        shard_size: Images in a shard.
+        shard_size: Images in a shard, at most.
+        shard_bytes: A shard ends with the image that makes its images this large together.
     """
     names = [one.name for one in export.categories]
-    pairs = zip(export.images, contents, strict=True)
-    for number in range(math.ceil(len(export.images) / shard_size)):
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for image, content in islice(pairs, shard_size):
-                # The first dot of a name ends the sample's key.
-                stem, extension = posixpath.splitext(image.filename)
-                key = stem.replace("%", "%25").replace(".", "%2E")
-                objects = [
-                    {"category": names[one.category], "bbox": one.box, "score": one.score}
-                    for one in image.objects or ()
-                ]
-                facts = {"filename": image.filename, "url": image.url, "objects": objects}
-                _add(archive, key + extension.lower(), bytes(content))
-                _add(archive, key + ".json", to_json(facts))
-        yield f"shard-{number:06d}.tar", buffer.getvalue()
+    stems = Counter(posixpath.splitext(image.filename)[0] for image in export.images)
+    number, shard, n_bytes = 0, _Shard(), 0
+    for image, content in zip(export.images, contents, strict=True):
+        shard.add(_key(image.filename, stems), image, content, names)
+        n_bytes += len(content)
+        if shard.n_images == shard_size or n_bytes >= shard_bytes:
+            yield f"shard-{number:06d}.tar", shard.finish()
+            number, shard, n_bytes = number + 1, _Shard(), 0
+    if shard.n_images:
+        yield f"shard-{number:06d}.tar", shard.finish()
 
 
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    archive.addfile(info, io.BytesIO(content))
+def _key(filename: str, stems: Mapping[str, int]) -> str:
+    """Return a sample's key: no two share one, and none has a dot, which would end it."""
+    stem, extension = posixpath.splitext(filename)
+    key = stem.replace("%", "%25").replace(".", "%2E")
+    return key if stems[stem] == 1 else f"{key}%{extension[1:]}"
+
+
+class _Shard:
+    def __init__(self) -> None:
+        self.n_images = 0
+        self._buffer = io.BytesIO()
+        self._archive = tarfile.open(  # noqa: SIM115 - `finish` closes it
+            fileobj=self._buffer, mode="w", format=tarfile.PAX_FORMAT
+        )
+
+    def add(self, key: str, image: ExportedImage, content: Buffer, names: Sequence[str]) -> None:
+        extension = posixpath.splitext(image.filename)[1].lower()
+        objects = None
+        if image.objects is not None:
+            objects = [
+                {"category": names[one.category], "bbox": one.box, "score": one.score}
+                for one in image.objects
+            ]
+        facts = {"filename": image.filename, "url": image.url, "objects": objects}
+        self._add(key + extension, bytes(content))
+        self._add(key + ".json", to_json(facts))
+        self.n_images += 1
+
+    def _add(self, name: str, content: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        self._archive.addfile(info, io.BytesIO(content))
+
+    def finish(self) -> bytes:
+        self._archive.close()
+        return self._buffer.getvalue()

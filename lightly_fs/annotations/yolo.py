@@ -17,6 +17,9 @@ from lightly_fs.datasource.reader import Buffer
 from lightly_fs.errors import DatasourceError
 from lightly_fs.types import Failure
 
+EXPORTED_IMAGES = "images/"
+"""Where an export expects the images."""
+
 
 def yolo_label_path(filename: str) -> str:
     """Return where YOLO keeps an image's labels: the last folder `images` is `labels`, `.txt`."""
@@ -26,6 +29,11 @@ def yolo_label_path(filename: str) -> str:
             parts[place] = "labels"
             break
     return str(PurePosixPath(*parts))
+
+
+def exported_label_path(filename: str) -> str:
+    """Return where the labels of an exported image are: as if the input lay at `images/`."""
+    return yolo_label_path(EXPORTED_IMAGES + filename)
 
 
 def import_yolo(

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -101,15 +102,55 @@ def test_coco(chosen, tmp_path):
 
 def test_yolo(chosen, tmp_path):
     photographs(tmp_path / "images")
-    (tmp_path / "images/left-out.jpg").unlink()
+    for name in ("left-out.jpg", "without.jpg"):
+        (tmp_path / "images" / name).unlink()
     write(export.yolo(chosen), tmp_path)
-    source = YOLOv8ObjectDetectionInput(input_file=tmp_path / "data.yaml", input_split="train")
+    content = yaml.safe_load((tmp_path / "data.yaml").read_text())
+    # labelformat takes folders, ultralytics lists too.
+    (tmp_path / "listed.yaml").write_text(yaml.safe_dump(content | {"train": "images"}))
+    source = YOLOv8ObjectDetectionInput(input_file=tmp_path / "listed.yaml", input_split="train")
 
-    assert EXPECTED == boxes_of(source)
-    assert yaml.safe_load((tmp_path / "data.yaml").read_text())["names"] == {
-        0: "car",
-        1: "traffic light",
-    }
+    assert {name: boxes for name, boxes in EXPECTED.items() if name != "without.jpg"} == boxes_of(
+        source
+    )
+    assert content["names"] == {0: "car", 1: "traffic light"}
+    assert content["train"] == content["val"] == "train.txt"
+    listed = (tmp_path / "train.txt").read_text().splitlines()
+    assert listed == ["./images/b.jpg", "./images/sub/a.jpg", "./images/empty.jpg"]
+    assert all((tmp_path / line).is_file() for line in listed)
+
+
+def test_yolo_of_an_input_that_has_its_images_in_a_folder_of_that_name():
+    schema = TaskSchema("t", TaskType.OBJECT_DETECTION, CATEGORIES)
+    for names, paths in (
+        (["images/train/a.jpg"], ["labels/train/a.txt"]),
+        (["images/a.jpg", "b.jpg"], ["images/labels/a.txt", "labels/b.txt"]),
+    ):
+        files = dict(export.yolo(export.Export([image(name) for name in names], schema)))
+        # What ultralytics makes of the list: the last folder `images` is `labels`.
+        listed = files["train.txt"].decode().splitlines()
+        swapped = ["/labels/".join(line.rsplit("/images/", 1)) for line in listed]
+        assert [line.removeprefix("./").replace(".jpg", ".txt") for line in swapped] == paths
+        assert sorted(files.keys() - {"data.yaml", "train.txt"}) == paths
+
+
+def image(name, *boxes):
+    objects = [PredictedObject(0, 1.0, box) for box in boxes]
+    return export.ExportedImage(name, 100, 50, None, objects)
+
+
+def test_yolo_boxes_end_at_the_border(caplog):
+    schema = TaskSchema("t", TaskType.OBJECT_DETECTION, CATEGORIES)
+    one = image("a.jpg", (-10, -5, 30, 20), (90, 40, 50, 50), (100, 0, 5, 5), (0, 0, 100, 50))
+
+    files = dict(export.yolo(export.Export([one], schema)))
+
+    assert files["labels/a.txt"].decode().splitlines() == [
+        "0 0.1 0.15 0.2 0.3",
+        "0 0.95 0.9 0.1 0.2",
+        "0 0.5 0.5 1 1",
+    ]
+    assert "a box of `a.jpg` lies outside of the image" in caplog.text
 
 
 def test_cvat(chosen, tmp_path):
@@ -135,10 +176,15 @@ def test_lightly_with_another_reader_and_with_ours(chosen, tmp_path):
 
 
 def test_label_studio_tasks(chosen, folder):
-    ((name, content),) = export.label_studio(chosen)
+    (name, content), (beside, configuration) = export.label_studio(chosen)
     tasks = json.loads(content)
 
     assert name == "label_studio_tasks.json"
+    assert beside == "label_studio_config.xml"
+    view = ElementTree.fromstring(configuration)
+    assert view.find("Image").attrib == {"name": "image", "value": "$image"}
+    assert view.find("RectangleLabels").attrib == {"name": "label", "toName": "image"}
+    assert [one.get("value") for one in view.iter("Label")] == ["car", "traffic light"]
     assert [task["data"]["image"] for task in tasks] == [
         f"https://host/{name}?x=1" for name in EXPECTED
     ]
@@ -146,6 +192,7 @@ def test_label_studio_tasks(chosen, folder):
     (prediction,) = tasks[1]["predictions"]
     assert prediction["model_version"] == "detector"
     assert prediction["result"][0] == {
+        "id": "object_0",
         "from_name": "label",
         "to_name": "image",
         "type": "rectanglelabels",
@@ -173,13 +220,21 @@ def test_label_studio_choices():
     builder.add([PredictedObject(0)])
     chosen = export.selected(builder.build(), [0], np.array([[0, 0]]))
 
-    ((_, content),) = export.label_studio(chosen)
+    (_, content), (_, configuration) = export.label_studio(chosen)
 
     (task,) = json.loads(content)
     assert task["data"]["image"] == "a.jpg"
     assert task["predictions"][0]["result"] == [
-        {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["car"]}}
+        {
+            "id": "object_0",
+            "from_name": "label",
+            "to_name": "image",
+            "type": "choices",
+            "value": {"choices": ["car"]},
+        }
     ]
+    choices = ElementTree.fromstring(configuration).find("Choices")
+    assert [one.get("value") for one in choices] == ["car", "traffic light"]
 
 
 def test_labelbox_rows(chosen):
@@ -203,7 +258,8 @@ def test_hugging_face(chosen):
     lines = [json.loads(line) for line in content.splitlines()]
 
     assert name == "metadata.jsonl"
-    assert [line["file_name"] for line in lines] == list(EXPECTED)
+    assert [line["filename"] for line in lines] == list(EXPECTED)
+    assert [line["file_name"] for line in lines] == [f"images/00000{n}.jpg" for n in range(4)]
     assert lines[1]["objects"] == {
         "bbox": [[8, 4, 16, 20], [0, 0, 80, 40]],
         "category": ["traffic light", "car"],
@@ -247,9 +303,22 @@ def test_webdataset_shards(chosen):
     assert len(members) == 8
 
 
-@given(st.lists(st.text("a.%_/", min_size=1, max_size=6), min_size=1, max_size=6, unique=True))
-def test_no_two_images_share_a_webdataset_key(stems):
-    images = [export.ExportedImage(f"{stem}x.jpg", 1, 1) for stem in stems]
+def test_a_webdataset_shard_ends_when_it_is_large(chosen):
+    shards = dict(webdataset(chosen, [b"x" * 600] * 4, shard_bytes=1000))
+
+    assert list(shards) == ["shard-000000.tar", "shard-000001.tar"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("a.%_/", min_size=1, max_size=6), st.sampled_from([".jpg", ".png"])),
+        min_size=1,
+        max_size=6,
+        unique=True,
+    )
+)
+def test_no_two_images_share_a_webdataset_key(names):
+    images = [export.ExportedImage(f"{stem}x{extension}", 1, 1) for stem, extension in names]
 
     ((_, shard),) = webdataset(export.Export(images), [b""] * len(images))
 
@@ -268,12 +337,14 @@ def test_two_images_of_one_name_are_refused(name):
         list(export.EXPORTERS[name](export.Export(images, schema)))
 
 
-@pytest.mark.parametrize("name", sorted(export.EXPORTERS.keys() - {"label_studio", "labelbox"}))
+@pytest.mark.parametrize(
+    "name", sorted(export.EXPORTERS.keys() - {"label_studio", "labelbox", "cvat"})
+)
 def test_every_format_of_a_selection_without_predictions_exports_or_says_why(name):
     images = [export.ExportedImage("a.jpg", 5, 5)]
     if name == "huggingface":
         assert dict(export.hugging_face(export.Export(images))) == {
-            "metadata.jsonl": b'{"file_name":"a.jpg"}\n'
+            "metadata.jsonl": b'{"file_name":"images/000000.jpg","filename":"a.jpg"}\n'
         }
         return
     with pytest.raises(ConfigError, match="holds predictions, and the selection has none"):
@@ -304,7 +375,8 @@ def test_hugging_face_classes():
     schema = TaskSchema("t", TaskType.CLASSIFICATION, CATEGORIES)
 
     assert dict(export.hugging_face(export.Export(images, schema))) == {
-        "metadata.jsonl": b'{"file_name":"a.jpg","labels":["traffic light"]}\n'
+        "metadata.jsonl": b'{"file_name":"images/000000.jpg","filename":"a.jpg",'
+        b'"labels":["traffic light"]}\n'
     }
 
 

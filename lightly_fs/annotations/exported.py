@@ -1,0 +1,133 @@
+"""What is exported: a selection as values, and what the writers of formats share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lightly_fs.annotations.objects import PredictedObject, Predictions
+from lightly_fs.annotations.tasks import Category, TaskSchema
+from lightly_fs.errors import ConfigError
+
+File = tuple[str, bytes]
+"""A path below the output, and what to write there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedImage:
+    """One image of a selection.
+
+    Attributes:
+        width: Pixels; 0 when not known.
+        height: Pixels; 0 when not known.
+        url: Where a labelling tool can read it; None when not known.
+        objects: What is predicted on it; None without a prediction.
+    """
+
+    filename: str
+    width: int
+    height: int
+    url: str | None = None
+    objects: Sequence[PredictedObject] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A selection, as exporters take it; `schema` is None when there are no predictions."""
+
+    images: Sequence[ExportedImage]
+    schema: TaskSchema | None = None
+
+    @property
+    def categories(self) -> Sequence[Category]:
+        return self.schema.categories if self.schema else ()
+
+
+def selected(
+    predictions: Predictions,
+    rows: Iterable[int],
+    sizes: NDArray[np.int64],
+    *,
+    url_of: Callable[[str], str | None] = lambda _: None,
+) -> Export:
+    """Return samples with their predictions, ready to be exported.
+
+    Args:
+        predictions: Of N samples.
+        rows: Which of them, in the order of the selection.
+        sizes: (N, 2) width and height of the images in pixels.
+        url_of: The read URL of a filename, where the bucket is known.
+    """
+    images = []
+    for row in rows:
+        name = predictions.filenames[row]
+        width, height = sizes[row].tolist()
+        objects = _objects(predictions, row) if predictions.predicted[row] else None
+        images.append(ExportedImage(name, width, height, url_of(name), objects))
+    return Export(images, predictions.schema)
+
+
+def _objects(predictions: Predictions, sample: int) -> list[PredictedObject]:
+    found = []
+    for row in predictions.of(sample):
+        place = int(np.searchsorted(predictions.probability_rows, row))
+        given = place < len(predictions.probability_rows) and (
+            predictions.probability_rows[place] == row
+        )
+        box = predictions.boxes[row].tolist()
+        one = PredictedObject(
+            category=int(predictions.categories[row]),
+            score=float(predictions.scores[row]),
+            box=None if math.isnan(box[0]) else box,
+            probabilities=predictions.probabilities[place].tolist() if given else None,
+            mask=predictions.mask(row).tolist(),
+            keypoints=predictions.keypoints_of(row).ravel().tolist(),
+        )
+        found.append(one)
+    return found
+
+
+def boxed(image: ExportedImage) -> Iterator[tuple[PredictedObject, Sequence[float]]]:
+    """Yield the objects with x, y, width, height; one without a box is not left out silently."""
+    for one in image.objects or ():
+        if one.box is None:
+            raise ConfigError(
+                f"`{image.filename}` has an object without a box, and this format holds boxes",
+                hint="Export it as `lightly`, which holds everything.",
+            )
+        yield one, one.box
+
+
+def require_schema(export: Export) -> TaskSchema:
+    if export.schema is None:
+        raise ConfigError("this format holds predictions, and the selection has none")
+    return export.schema
+
+
+def require_size(image: ExportedImage) -> None:
+    if image.width <= 0 or image.height <= 0:
+        raise ConfigError(f"this format needs the size of `{image.filename}`, which is not known")
+
+
+def with_paths(
+    images: Iterable[ExportedImage], path_of: Callable[[str], str]
+) -> Iterator[tuple[ExportedImage, str]]:
+    """Yield the images, each with a file of its own that is named after it."""
+    owners: dict[str, str] = {}
+    for image in images:
+        path = path_of(image.filename)
+        if (other := owners.setdefault(path, image.filename)) != image.filename:
+            raise ConfigError(
+                f"`{other}` and `{image.filename}` would both be described by `{path}`",
+                hint="Rename one of them, or export to a format with one file, like coco.",
+            )
+        yield image, path
+
+
+def to_json(content: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"

@@ -1,0 +1,75 @@
+"""`lightly-fs import-labels`: labels of other tools as predictions in the input's `.lightly/`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lightly_fs.cli.buckets import bucket_options
+from lightly_fs.cli.console import counted
+
+if TYPE_CHECKING:
+    from lightly_fs.pipeline.labelling import Imported
+
+FORMATS = ("coco", "coco-masks", "cvat", "label-studio", "pascal-voc", "yolo")
+_SHOWN = 3
+
+
+@click.command("import-labels")
+@click.argument("format_", metavar="FORMAT", type=click.Choice(FORMATS))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--task", required=True, metavar="NAME", help="What the task is to be called.")
+@click.option("--input-dir", required=True, metavar="DIR|s3://…", help="Where the images are.")
+@click.option(
+    "--out",
+    default="",
+    metavar="DIR|s3://…",
+    help="Where .lightly/ is written.  [default: the input]",
+)
+@click.option("--below", default="", metavar="FOLDER", help="Folder that the names start from.")
+@click.option("--predicted", is_flag=True, help="Label Studio: what models predicted, not people.")
+@click.option("--replace", is_flag=True, help="Replace the task when it is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON on stdout.")
+@bucket_options
+def import_labels(
+    format_: str,
+    path: Path,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401 - the options, as `ImportRequest` names them
+) -> None:
+    """Turn labels into a prediction task of the input.
+
+    FORMAT is coco, coco-masks, cvat, label-studio, pascal-voc or yolo; PATH is on a local disk.
+
+    \b
+        lightly-fs import-labels yolo dataset/data.yaml --task labels --input-dir /s3-mount
+        lightly-fs import-labels coco instances.json --task coco --below images/train2017 \\
+            --input-dir s3://bucket/photos --out /s3-rw
+    """  # noqa: D301 - click takes the control character, not the two letters
+    from lightly_fs.pipeline.labelling import ImportRequest, import_task
+
+    request = ImportRequest(format=format_, path=path, **given)
+    done = import_task(request, os.environ)
+    if as_json:
+        click.echo(json.dumps(done.as_json()))
+        return
+    click.echo(_summary(done), err=True)
+    for title, names in (("labels of no image", done.others), ("left out", done.invalid)):
+        if names:
+            shown = "".join(f"\n  {name}" for name in names[:_SHOWN])
+            more = f"\n  and {len(names) - _SHOWN:,} more; --json names all"
+            click.echo(f"{title}:{shown}{more if len(names) > _SHOWN else ''}", err=True)
+    click.echo(done.place)
+
+
+def _summary(done: Imported) -> str:
+    categories = "1 category" if done.n_categories == 1 else f"{done.n_categories:,} categories"
+    return (
+        f"{done.n_labelled:,} of {counted(done.n_images, 'image')} labelled, "
+        f"{counted(done.n_objects, 'object')} of {categories}; "
+        f"{counted(len(done.others), 'name')} in the labels without an image"
+    )

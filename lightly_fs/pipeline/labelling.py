@@ -1,0 +1,204 @@
+"""Labels of other tools, written as a prediction task to the input's `.lightly/` folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightly_fs.annotations.export import lightly
+from lightly_fs.annotations.exported import selected
+from lightly_fs.annotations.files import InvalidFile, SourceFiles
+from lightly_fs.annotations.importing import read_labels
+from lightly_fs.annotations.in_memory import FilesInMemory
+from lightly_fs.annotations.label_studio import read_label_studio
+from lightly_fs.annotations.objects import Predictions
+from lightly_fs.annotations.predictions import read_predictions
+from lightly_fs.annotations.tasks import PREDICTIONS, TASKS, read_tasks
+from lightly_fs.config import S3Config
+from lightly_fs.datasource.directory_reader import DirectoryReader
+from lightly_fs.datasource.inventory import Inventory, freeze
+from lightly_fs.datasource.output import Output
+from lightly_fs.datasource.private import private_directory
+from lightly_fs.datasource.reader import Reader
+from lightly_fs.datasource.source import Source
+from lightly_fs.datasource.unmounted import open_images
+from lightly_fs.errors import ConfigError, DatasourceError
+from lightly_fs.pipeline.publishing import open_target, tasks_there, write_files
+from lightly_fs.pipeline.yolo_folder import YoloFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """Which labels to import, and where to.
+
+    Attributes:
+        format: A format of `annotations.importing`, `label-studio` or `yolo`.
+        path: The labels, on a local disk.
+        task: Name of the task.
+        input_dir: The images: a directory, mounted or not, or `s3://…`.
+        out: Where `.lightly/` is written, likewise; "" is the input.
+        below: Folder of the input that the names of images are relative to.
+        predicted: Label Studio: read what models predicted, not what people drew.
+        replace: The task may be there already, and is then replaced.
+        s3: How buckets are reached.
+    """
+
+    format: str
+    path: Path
+    task: str
+    input_dir: str
+    out: str = ""
+    below: str = ""
+    predicted: bool = False
+    replace: bool = False
+    s3: S3Config = field(default_factory=S3Config)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import wrote.
+
+    Attributes:
+        place: The folder of the task.
+        n_images: Of the input.
+        n_labelled: Of them with labels, maybe without an object.
+        others: Names in the labels that are no image's.
+        invalid: What was left out, and why.
+    """
+
+    place: str
+    task: str
+    n_images: int
+    n_labelled: int
+    n_objects: int
+    n_categories: int
+    others: Sequence[str]
+    invalid: Sequence[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "place": self.place,
+            "task": self.task,
+            "images": self.n_images,
+            "labelled": self.n_labelled,
+            "objects": self.n_objects,
+            "categories": self.n_categories,
+            "labels_without_image": list(self.others),
+            "invalid": list(self.invalid),
+        }
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Labels of samples; what is left is as in `Imported`."""
+
+    predictions: Predictions
+    others: Sequence[str]
+    invalid: Sequence[str] = ()
+
+
+def import_task(request: ImportRequest, environ: Mapping[str, str]) -> Imported:
+    """Write labels as a prediction task: first its files, then its name into `tasks.json`.
+
+    Raises:
+        DatasourceError: The labels cannot be read, or are about none of the images.
+        ConfigError: The task is there already and `replace` was not asked for, or its name cannot
+            be a folder's.
+        MissingExtraError: The format needs labelformat, which is not installed.
+    """
+    if not request.path.exists():
+        raise DatasourceError(f"`{request.path}` is not there", hint="give a local file or folder")
+    with ExitStack() as stack:
+        staging = stack.enter_context(private_directory("labels"))
+        # Those who have labels already have to be told before anything is read.
+        place = request.out or request.input_dir
+        try:
+            output = stack.enter_context(open_target(place, request.s3, environ))
+        except DatasourceError as error:
+            error.add_note("--out DIR writes `.lightly/` to another place")
+            raise
+        old = _old_files(output, request)
+        source, reader = stack.enter_context(open_images(request.input_dir, request.s3, environ))
+        inventory = freeze(source, output=None)
+        read = _read(request, inventory, reader)
+        contents, kept = _checked(read.predictions, request.task)
+        write_files(output, contents.items(), staging, replace=request.replace)
+        for name in old - contents.keys():
+            output.delete(name)
+        where = output.uri if place.startswith("s3://") else str(output.root)
+    return Imported(
+        place=f"{where.rstrip('/')}/{PREDICTIONS}{request.task}",
+        task=request.task,
+        n_images=len(inventory),
+        n_labelled=int(kept.predicted.sum()),
+        n_objects=len(kept.categories),
+        n_categories=len(kept.schema.categories),
+        others=read.others,
+        invalid=(*read.invalid, *_shown(kept.invalid)),
+    )
+
+
+def _old_files(output: Output, request: ImportRequest) -> set[str]:
+    """Return the files of the task that are there, if they may be replaced."""
+    try:
+        read_tasks(FilesInMemory({TASKS: f'["{request.task}"]'.encode()}))
+    except DatasourceError as error:
+        raise ConfigError(
+            f"{request.task!r} cannot be the name of a task",
+            hint="use letters, digits and _ - + = , . @ : /",
+        ) from error
+    tasks_there(output)  # or its name could not be added in the end
+    folder = f"{PREDICTIONS}{request.task}"
+    found = {f"{folder}/{name}" for name in output.names(folder)}
+    if found and not request.replace:
+        raise ConfigError(
+            f"`{output.uri}/{folder}` holds a task already ({len(found):,} files)",
+            hint="--replace replaces it; or choose another name with --task",
+        )
+    return found
+
+
+def _read(request: ImportRequest, inventory: Inventory, reader: Reader) -> _Read:
+    names: list[str] = inventory.table["filename"].to_pylist()
+    if request.format == "yolo":
+        with closing(YoloFolder(request.path, names, below=request.below)) as folder:
+            found = folder.predictions(inventory, reader, task=request.task)
+            return _Read(found, folder.others(), _shown(found.invalid))
+    if request.format == "label-studio":
+        parent = request.path.absolute().parent
+        with closing(DirectoryReader(parent)) as local:
+            files = SourceFiles(Source(str(parent), parent), local)
+            labels = read_label_studio(
+                files,
+                request.path.name,
+                names,
+                task=request.task,
+                what="predictions" if request.predicted else "annotations",
+            )
+    else:
+        labels = read_labels(request.format, request.path, task=request.task, below=request.below)
+    return _Read(labels.of(names), labels.others(names))
+
+
+def _checked(predictions: Predictions, task: str) -> tuple[dict[str, bytes], Predictions]:
+    """Return the files to write, and what a run will read from them.
+
+    Files that no run could read are left out; they are the `invalid` ones.
+    """
+    rows = np.flatnonzero(predictions.predicted).tolist()
+    sizes = np.zeros((len(predictions), 2), np.int64)
+    contents = dict(lightly(selected(predictions, rows, sizes)))
+    names = [predictions.filenames[row] for row in rows]
+    kept = read_predictions(FilesInMemory(contents), task, names)
+    for one in kept.invalid:
+        del contents[one.path]
+    return contents, kept
+
+
+def _shown(files: Sequence[InvalidFile]) -> list[str]:
+    return [f"{one.path}: {one.reason}" for one in files]

@@ -1,0 +1,179 @@
+"""A folder of YOLO labels: where the text files and the names of the classes are."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image, UnidentifiedImageError
+
+from lightly_fs.annotations.files import InvalidFile, SourceFiles
+from lightly_fs.annotations.objects import Predictions
+from lightly_fs.annotations.yolo import exported_label_path, import_yolo, yolo_label_path
+from lightly_fs.datasource.directory_reader import DirectoryReader
+from lightly_fs.datasource.inventory import Inventory
+from lightly_fs.datasource.reader import Buffer, Reader
+from lightly_fs.datasource.source import Source
+from lightly_fs.errors import DatasourceError
+from lightly_fs.types import Failure, Sample
+
+_ORIENTATION = 0x0112
+_CLASSES = "classes.txt"
+
+
+def _beside(name: str) -> str:
+    return f"{posixpath.splitext(name)[0]}.txt"
+
+
+_SCHEMES: tuple[Callable[[str], str], ...] = (
+    yolo_label_path,
+    exported_label_path,
+    _beside,
+)
+"""Where the labels of an image may lie; that which finds most of them counts."""
+
+
+class YoloFolder:
+    """Finds the labels of samples in a folder, or beside a `data.yaml`."""
+
+    def __init__(self, path: Path, filenames: Sequence[str], *, below: str) -> None:
+        """List the folder.
+
+        Args:
+            path: The folder, or its YAML file with the names of the classes.
+            filenames: Of the samples.
+            below: Folder of the samples that the label files' names are relative to.
+
+        Raises:
+            DatasourceError: The names of the classes are not there, or no label is a sample's.
+        """
+        self._root = (path if path.is_dir() else path.parent).absolute()
+        self._categories = _categories(path)
+        self._reader = DirectoryReader(self._root)
+        self._files = SourceFiles(Source(str(self._root), self._root), self._reader)
+        texts = {name for name in self._files.list("") if name.endswith(".txt")}
+        folder = str(PurePosixPath(below.strip("/")))
+        start = "" if folder == "." else f"{folder}/"
+        names = [name for name in filenames if name.startswith(start)]
+        self._start = start
+        placed = [{_path(scheme, name, start): name for name in names} for scheme in _SCHEMES]
+        best = max(placed, key=lambda one: len(one.keys() & texts))
+        self._scheme = _SCHEMES[placed.index(best)]
+        self._named = {best[one] for one in best.keys() & texts}
+        folders = {posixpath.dirname(one) for one in best}
+        self._others = sorted(
+            one
+            for one in texts - best.keys()
+            if posixpath.dirname(one) in folders and posixpath.basename(one) != _CLASSES
+        )
+        if not self._named:
+            self.close()
+            looked = dict.fromkeys(f"`{scheme(filenames[0])}`" for scheme in _SCHEMES)
+            raise DatasourceError(
+                f"{path} has labels of none of the {len(filenames)} images: those of "
+                f"`{filenames[0]}` would be {' or '.join(looked)}",
+                hint="--below FOLDER says which folder of the input its names are relative to",
+            )
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def others(self) -> list[str]:
+        """Return the label files that are no image's, of those in folders of labels."""
+        return self._others
+
+    def predictions(self, inventory: Inventory, reader: Reader, *, task: str) -> Predictions:
+        """Return the labels; the images that have some are read for their sizes."""
+        samples = [one for one in inventory.samples() if one.filename in self._named]
+        names, sizes, invalid = _sizes(samples, reader)
+        found = import_yolo(
+            self._files,
+            names,
+            np.array(sizes, np.int64).reshape(-1, 2),
+            task=task,
+            categories=self._categories,
+            path_of=lambda name: _path(self._scheme, name, self._start),
+        )
+        return replace(found, invalid=(*invalid, *found.invalid))
+
+
+def _path(scheme: Callable[[str], str], name: str, start: str) -> str:
+    return scheme(name.removeprefix(start))
+
+
+def _sizes(
+    samples: Sequence[Sample], reader: Reader
+) -> tuple[list[str], list[tuple[int, int]], list[InvalidFile]]:
+    names: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    invalid: list[InvalidFile] = []
+    for sample, data in zip(samples, reader.stream(samples), strict=True):
+        try:
+            sizes.append(_size(data))
+            names.append(sample.filename)
+        except _NoSizeError as error:
+            invalid.append(InvalidFile(sample.filename, str(error)))
+    if invalid and not names:
+        raise DatasourceError(
+            f"not one of the labelled images can be read, first {invalid[0].path}: "
+            f"{invalid[0].reason}"
+        )
+    return names, sizes, invalid
+
+
+class _NoSizeError(ValueError):
+    pass
+
+
+def _size(data: Buffer | Failure) -> tuple[int, int]:
+    """Return width and height as the image is shown, after EXIF orientation."""
+    if isinstance(data, Failure):
+        raise _NoSizeError(data.reason)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise _NoSizeError(f"its size cannot be read: {error}") from error
+
+
+def _categories(path: Path) -> list[str]:
+    """Return the names of the classes in the order of their numbers."""
+    if path.is_dir():
+        texts = path / _CLASSES
+        if texts.is_file() and not (path / "data.yaml").is_file():
+            return [line for line in texts.read_text(encoding="utf-8").splitlines() if line]
+        candidates = [path / "data.yaml", *sorted([*path.glob("*.yaml"), *path.glob("*.yml")])]
+    else:
+        candidates = [path]
+    for one in candidates:
+        names = _names(one) if one.is_file() else None
+        if names is not None:
+            return names
+    raise DatasourceError(
+        f"`{path}` has no file that names the classes",
+        hint="give the YAML file with `names:` (data.yaml), or put classes.txt beside the labels",
+    )
+
+
+def _names(path: Path) -> list[str] | None:
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DatasourceError(f"`{path}` is no YAML file: {error}") from error
+    names = values.get("names") if isinstance(values, dict) else None
+    if isinstance(names, dict):
+        numbered = [names.get(number) for number in range(len(names))]
+        if None in numbered:
+            raise DatasourceError(
+                f"`names` of `{path}` are not numbered from 0 on: {sorted(names)[:5]} …",
+                hint="number the classes 0, 1, 2, … without gaps",
+            )
+        names = numbered
+    return [str(name) for name in names] if isinstance(names, list) and names else None
