@@ -14,6 +14,7 @@ from lightly_fs.report.examples import Pair, choose_pairs, closest_removed, spre
 from lightly_fs.report.lettering import percent
 from lightly_fs.report.projection import NEIGHBOURS, pacmap, pca
 from lightly_fs.report.savings import Savings, savings
+from lightly_fs.report.selection import SelectionFacts, check_facts
 from lightly_fs.report.statistics import (
     Comparison,
     EmbeddingStatistics,
@@ -24,6 +25,7 @@ from lightly_fs.report.statistics import (
     embedding_statistics,
     sample_rows,
 )
+from lightly_fs.report.strategies import StrategyReport, strategy_report, wanted_rows
 from lightly_fs.report.thumbnails import Pixels, fetch
 from lightly_fs.types import Counts, Duplicate, Failure, ModelInfo, RunFacts, Selection
 
@@ -49,6 +51,7 @@ class ReportInput:
             when `facts.input_uri` is that directory.
         training: What was measured while the model was trained, epoch by epoch; the first entry
             is from before. Empty when nothing was trained.
+        strategies: What a selection by strategies looked at; None for a selection by `method`.
     """
 
     facts: RunFacts
@@ -64,6 +67,7 @@ class ReportInput:
     image: Callable[[str, int], Pixels | None]
     mounted_at: str = ""
     training: Sequence[Mapping[str, Any]] = ()
+    strategies: SelectionFacts | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +99,7 @@ class Report:
         duplicates: The first of them.
         notes: What was measured on a sample, in sentences.
         thumbnails: By filename, of all examples that could be read.
+        strategies: None for a selection by `method`.
     """
 
     given: ReportInput
@@ -109,6 +114,7 @@ class Report:
     savings: Mapping[str, Savings]
     notes: Sequence[str]
     thumbnails: Mapping[str, Pixels]
+    strategies: StrategyReport | None = None
 
 
 def build_report(given: ReportInput) -> Report:
@@ -122,6 +128,13 @@ def build_report(given: ReportInput) -> Report:
     replaced = closest_removed(statistics.cover, sets.selected, shown)
     replaced = dict(list(replaced.items())[:MAX_REMOVED_NEIGHBOURS])
     duplicates = given.duplicates[:MAX_DUPLICATE_EXAMPLES]
+    strategies = None
+    if given.strategies is not None:
+        strategies = strategy_report(given.strategies, sets, given.filenames, given.image)
+    wanted = _wanted(given, maps, [*pairs, *replaced.values()], shown)
+    if strategies is not None:
+        near = (given.filenames[row] for row in wanted_rows(strategies))
+        wanted = list(dict.fromkeys([*wanted, *near]))
     return Report(
         given=given,
         sets=sets,
@@ -134,7 +147,8 @@ def build_report(given: ReportInput) -> Report:
         duplicates=duplicates,
         savings=savings(_unlabelled(given.counts)),
         notes=_notes(statistics, sets, maps),
-        thumbnails=fetch(_wanted(given, maps, [*pairs, *replaced.values()], shown), given.image),
+        thumbnails=fetch(wanted, given.image),
+        strategies=strategies,
     )
 
 
@@ -151,6 +165,8 @@ def _check(given: ReportInput) -> None:
     for name, length in lengths.items():
         if length != n:
             raise ValueError(f"{name} has {length} rows for {n} filenames")
+    if given.strategies is not None:
+        check_facts(given.strategies, n, len(given.selection.indices))
 
 
 def draw_maps(vectors: NDArray[np.float32], sets: Sets) -> list[Map]:

@@ -10,10 +10,23 @@ from importlib import resources
 from typing import Any
 
 from lightly_fs import __version__
-from lightly_fs.report import lettering, summary
+from lightly_fs.report import distance_words, lettering, summary
+from lightly_fs.report import sections as parts
+from lightly_fs.report.blocks import (
+    Block,
+    Cell,
+    Charts,
+    Foreign,
+    Heading,
+    Photo,
+    Photos,
+    Section,
+    Table,
+    Words,
+)
 from lightly_fs.report.build import Report
+from lightly_fs.report.charts import Drawing
 from lightly_fs.report.examples import Pair
-from lightly_fs.report.figures import Drawing
 from lightly_fs.report.savings import ASSUMPTIONS
 from lightly_fs.report.thumbnails import encode
 from lightly_fs.report.training import training_rows, training_words
@@ -21,7 +34,7 @@ from lightly_fs.report.training import training_rows, training_words
 Values = dict[str, Any]
 
 MAX_FAILURES = 1_000
-_SIDE = 208
+_SIDE, _PICTURE = 208, 480
 _WIDTH = 400
 """Characters of a name; longer ones lose their middle."""
 
@@ -41,6 +54,7 @@ def render_html(report: Report, figures: Mapping[str, Drawing]) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=f"sha256-{digest}",
         **_summary(report),
+        **_sections(report, figures, photos),
         **_charts(report, figures),
         **_gallery(report, photos),
         **_left_out(report, photos),
@@ -62,6 +76,56 @@ class _Photos:
             data = encode(self._thumbnails[filename], "WEBP", _SIDE)
             self._made[filename] = _url(data, "image/webp")
         return self._made[filename]
+
+
+def _sections(report: Report, figures: Mapping[str, Drawing], photos: _Photos) -> Values:
+    made = parts.sections(report, figures)
+
+    def section(one: Section) -> Values:
+        blocks = [_block(block, figures, photos) for block in one.blocks]
+        return {"key": one.key, "title": one.title, "short": one.short, "blocks": blocks}
+
+    return {
+        "how": [section(one) for one in made.how],
+        "looked_at": [section(one) for one in made.looked_at],
+        "more_left_out": [_block(block, figures, photos) for block in made.left_out],
+    }
+
+
+def _block(block: Block, figures: Mapping[str, Drawing], photos: _Photos) -> Values:
+    match block:
+        case Words():
+            return {"kind": "words", "text": block.text, "small": block.small}
+        case Heading():
+            about = "" if block.about is None else _text(block.about.text)
+            return {"kind": "heading", "text": block.text, "about": about}
+        case Table():
+            rows = [[_cell(cell) for cell in row] for row in block.rows]
+            return {"kind": "table", "head": block.head, "rows": rows, "n_left": block.n_left}
+        case Charts():
+            charts = [
+                _chart(figures[one.name], one.caption) | {"title": _cell(one.title)}
+                for one in block.charts
+            ]
+            return {"kind": "charts", "charts": charts, "columns": block.columns}
+        case Photos():
+            shown = [_photo(one, photos) for one in block.photos]
+            return {"kind": "photos", "photos": shown, "columns": block.columns}
+
+
+def _cell(cell: Cell) -> Values:
+    if isinstance(cell, Foreign):
+        return {"text": _text(cell.text), "foreign": True}
+    return {"text": cell, "foreign": False}
+
+
+def _photo(one: Photo, photos: _Photos) -> Values:
+    picture = one.picture
+    if isinstance(picture, str):
+        source = photos(picture)
+    else:
+        source = _url(encode(picture, "WEBP", _PICTURE), "image/webp")
+    return {"source": source, "name": _text(one.name.text), "note": one.note}
 
 
 def _url(data: bytes, kind: str) -> str:
@@ -88,13 +152,13 @@ def _summary(report: Report) -> Values:
         "reading": summary.reading(report),
         "savings": summary.savings_rows(report),
         "assumptions": ASSUMPTIONS,
-        "distances": summary.distance_rows(report),
+        "distances": distance_words.distance_rows(report),
         "notes": report.notes,
     }
 
 
 def _charts(report: Report, figures: Mapping[str, Drawing]) -> Values:
-    found = summary.findings(report)
+    found = distance_words.findings(report)
     captions = {
         "distance_to_nearest_neighbor": found["neighbour"],
         "distance_to_selection": found["covering"],
@@ -140,7 +204,7 @@ def _gallery(report: Report, photos: _Photos) -> Values:
                 "rank": rank,
                 "name": _text(names[row]),
                 "image": photos(names[row]),
-                "order": f"{min(float(distance), 1e30):.6g}",
+                "order": f"{distance if math.isfinite(distance) else 1e30:.6g}",
                 "distance": f"{distance:.3f}" if math.isfinite(distance) else "",
                 "removed": _removed(report, report.replaced.get(row), photos),
             }

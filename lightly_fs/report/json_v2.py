@@ -7,16 +7,14 @@ the same bytes as an uninterrupted one.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightly_fs import __version__
 from lightly_fs.report.build import Map, Report
-from lightly_fs.report.statistics import Comparison, Distribution
-
-Json = dict[str, Any]
+from lightly_fs.report.json_inputs import metadata, prediction_tasks
+from lightly_fs.report.json_values import Json, comparison, number
 
 
 def render_json(report: Report) -> str:
@@ -24,13 +22,9 @@ def render_json(report: Report) -> str:
     document = {
         "generalInformation": _general(report),
         "datasetAnalysis": _analysis(report),
-        "predictionTaskInformation": {},
+        "predictionTaskInformation": prediction_tasks(report),
     }
     return json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n"
-
-
-def _number(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def _general(report: Report) -> Json:
@@ -41,7 +35,7 @@ def _general(report: Report) -> Json:
         "runInformation": {
             "startTimestamp": facts.started,
             "endTimestamp": facts.finished,
-            "totalProcessingTimeS": _number(facts.finished - facts.started),
+            "totalProcessingTimeS": number(facts.finished - facts.started),
             "runId": facts.run_id,
             "runUrl": "",
         },
@@ -61,8 +55,8 @@ def _general(report: Report) -> Json:
         },
         "annotationSavings": {
             key: {
-                "costSavings": _number(saved.dollars),
-                "co2Savings": _number(saved.kilograms_co2),
+                "costSavings": number(saved.dollars),
+                "co2Savings": number(saved.kilograms_co2),
             }
             for key, saved in report.savings.items()
         },
@@ -70,7 +64,7 @@ def _general(report: Report) -> Json:
             {
                 "selectedImage": names[pair.selected],
                 "removedImage": names[pair.removed],
-                "distance": _number(pair.distance),
+                "distance": number(pair.distance),
             }
             for pair in report.pairs
         ],
@@ -81,41 +75,14 @@ def _analysis(report: Report) -> Json:
     statistics = report.statistics
     return {
         "embeddingInformation": {
-            "distanceToNearestNeighborInSet": _comparison(statistics.neighbour),
-            "distanceToCoverInput": _comparison(statistics.covering),
+            "distanceToNearestNeighborInSet": comparison(statistics.neighbour),
+            "distanceToCoverInput": comparison(statistics.covering),
             "scatterPlotData": {
                 "pcaEmbeddingData": _map(report, 0),
                 "umapEmbeddingData": _map(report, 1),
             },
         },
-        "metadataInformation": {
-            "lightlyNumeric": {
-                name: _comparison(values) for name, values in report.properties.items()
-            },
-            "customNumeric": {},
-            "customCategorical": {},
-        },
-    }
-
-
-def _comparison(compared: Comparison) -> Json:
-    distributions = {
-        "input": compared.input,
-        "selected": compared.selected,
-        "random": compared.random,
-    }
-    return {
-        "bins": len(compared.edges) - 1,
-        "range": [_number(compared.edges[0]), _number(compared.edges[-1])],
-    } | {name: _distribution(made) for name, made in distributions.items() if made is not None}
-
-
-def _distribution(made: Distribution) -> Json:
-    return {
-        "counts": made.counts.tolist(),
-        "metrics": {
-            name: _number(getattr(made, name)) for name in ("mean", "std", "min", "median", "max")
-        },
+        "metadataInformation": metadata(report),
     }
 
 
@@ -140,4 +107,4 @@ def _map(report: Report, index: int) -> Json:
 
 
 def _points(points: NDArray[np.float32]) -> list[list[float]]:
-    return [[_number(x), _number(y)] for x, y in points.tolist()]
+    return [[number(x), number(y)] for x, y in points.tolist()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -10,18 +11,31 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lightly_fs.report import lettering, summary
+from lightly_fs.report import distance_words, lettering, summary
+from lightly_fs.report import sections as parts
+from lightly_fs.report.blocks import (
+    Block,
+    Cell,
+    Charts,
+    Foreign,
+    Heading,
+    Photos,
+    Section,
+    Table,
+    Words,
+)
 from lightly_fs.report.build import Report
+from lightly_fs.report.charts import Drawing
 from lightly_fs.report.examples import Pair
-from lightly_fs.report.figures import Drawing
 from lightly_fs.report.savings import ASSUMPTIONS
-from lightly_fs.report.thumbnails import encode
+from lightly_fs.report.thumbnails import Pixels, encode
 from lightly_fs.report.training import training_rows, training_words
 
 Json = dict[str, Any]
 
 MAX_SELECTED = 20
 MAX_FAILURES = 24
+_PICTURE = 480
 
 
 def render_pdf(report: Report, figures: Mapping[str, Drawing]) -> bytes:
@@ -70,6 +84,7 @@ class _Photos:
         self._thumbnails = report.thumbnails
         self._folder = folder
         self._names: dict[str, str] = {}
+        self._n_pictures = 0
 
     def __call__(self, filename: str) -> str | None:
         if filename not in self._thumbnails:
@@ -79,6 +94,13 @@ class _Photos:
             path = self._folder / self._names[filename]
             path.write_bytes(encode(self._thumbnails[filename], "JPEG"))
         return self._names[filename]
+
+    def picture(self, pixels: Pixels) -> str:
+        """Write a picture that is no thumbnail of a file."""
+        self._n_pictures += 1
+        name = f"picture-{self._n_pictures}.jpg"
+        (self._folder / name).write_bytes(encode(pixels, "JPEG", _PICTURE))
+        return name
 
 
 def _text(text: str, width: int) -> str:
@@ -103,18 +125,70 @@ def _data(report: Report, figures: Mapping[str, Drawing], photo: _Photos) -> Jso
         "reading": summary.reading(report),
         "savings": summary.savings_rows(report),
         "assumptions": ASSUMPTIONS,
-        "findings": summary.findings(report),
-        "distances": summary.distance_rows(report),
-        "sets": summary.set_rows(report),
+        "findings": distance_words.findings(report),
+        "distances": distance_words.distance_rows(report),
+        "sets": distance_words.set_rows(report),
         "notes": list(report.notes),
         "properties": "properties" in figures,
         "training_words": training_words(report.given.training),
         "training": training_rows(report.given.training),
+        **_sections(report, figures, photo),
         **_maps(report),
         **_examples(report, photo),
         **_left_out(report, photo),
         **_run(report),
     }
+
+
+def _sections(report: Report, figures: Mapping[str, Drawing], photo: _Photos) -> Json:
+    made = parts.sections(report, figures)
+    return {
+        "how": [_section(section, photo) for section in made.how],
+        "looked_at": [_section(section, photo) for section in made.looked_at],
+        "more_left_out": [_block(block, photo) for block in made.left_out],
+    }
+
+
+def _section(section: Section, photo: _Photos) -> Json:
+    return {"title": section.title, "blocks": [_block(block, photo) for block in section.blocks]}
+
+
+def _block(block: Block, photo: _Photos) -> Json:
+    match block:
+        case Words():
+            return {"kind": "words", "text": block.text, "small": block.small}
+        case Heading():
+            about = None if block.about is None else _cell(block.about)
+            return {"kind": "heading", "text": block.text, "about": about}
+        case Table():
+            rows = [[_cell(cell) for cell in row] for row in block.rows]
+            head = list(block.head)
+            return {"kind": "table", "head": head, "rows": rows, "n_left": block.n_left}
+        case Charts():
+            charts = [
+                {"file": f"{one.name}.svg", "caption": one.caption, "title": _cell(one.title)}
+                for one in block.charts
+            ]
+            return {"kind": "charts", "charts": charts, "columns": block.columns}
+        case Photos():
+            photos = [
+                {
+                    "file": photo(one.picture)
+                    if isinstance(one.picture, str)
+                    else photo.picture(one.picture),
+                    "name": _text(one.name.text, one.name.width),
+                    "note": one.note,
+                }
+                for one in block.photos
+            ]
+            return {"kind": "photos", "photos": photos, "columns": block.columns,
+                    "height": block.height, "whole": block.whole}  # fmt: skip
+
+
+def _cell(cell: Cell) -> Json:
+    if isinstance(cell, Foreign):
+        return {"text": _text(cell.text, cell.width), "foreign": True}
+    return {"text": cell, "foreign": False}
 
 
 def _line(line: summary.Line) -> Json:
@@ -160,7 +234,7 @@ def _examples(report: Report, photo: _Photos) -> Json:
 
 
 def _pick(rank: int, distance: float) -> str:
-    return f"{rank + 1}" if distance == float("inf") else f"{rank + 1} · {distance:.3f}"
+    return f"{rank + 1} · {distance:.3f}" if math.isfinite(distance) else f"{rank + 1}"
 
 
 def _pair(report: Report, pair: Pair, photo: _Photos) -> Json:

@@ -49,6 +49,7 @@ class Comparison:
         edges: (B + 1,) ascending.
         input: None where it says nothing (the input covers itself with distance 0).
         n_measured: Values of the input that were measured, if it was sampled; None for all.
+        whole: The values are whole numbers, and each bin holds as many of them.
     """
 
     edges: NDArray[np.float64]
@@ -56,6 +57,7 @@ class Comparison:
     selected: Distribution
     random: Distribution
     n_measured: int | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+
 from lightly_fs import __version__
 from lightly_fs.config.run import RunConfig
 from lightly_fs.report.build import Report
@@ -20,7 +22,7 @@ from lightly_fs.report.lettering import (
     size,
     without_secrets,
 )
-from lightly_fs.report.statistics import Comparison, Distribution
+from lightly_fs.report.strategies import StrategyReport
 from lightly_fs.types import Duplicate, Outcome, Stage
 
 FILES = {
@@ -30,6 +32,17 @@ FILES = {
     Outcome.UNREADABLE: "unreadable_filenames.txt",
 }
 """The list of each outcome in the run's `filenames/`."""
+
+STOPPED = {
+    "all": "every usable image was selected",
+    "n_samples": "the number of samples that was asked for was reached",
+    "min_distance": "every other image is closer than the minimum distance to a selected one",
+    "minimum_distance": "every other image is closer than the minimum distance to a selected one",
+    "max_sum": "the sum of an input over the selected images reached its maximum",
+    "minimum_typicality": "every other image is less typical than the minimum",
+    "target_range": "every other image would take a sum out of its target range",
+}
+"""Why a selection ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +73,47 @@ def headline(report: Report) -> str:
 
 def lead(report: Report) -> str:
     """Return the run in two or three sentences."""
-    counts, method = report.given.counts, report.given.config.method
+    counts = report.given.counts
     usable = counts.selected + counts.removed
-    stopped = {
-        "n_samples": "the number of samples that was asked for was reached",
-        "min_distance": "every other image is closer than the minimum distance to a selected one",
-        "all": "every usable image was selected",
-    }.get(report.given.selection.stopped_by, report.given.selection.stopped_by)
     if usable == 1:
         text = "1 image was usable. "
     else:
         text = f"{usable:,} images were usable and different from one another. "
+    if report.strategies is not None:
+        text += _removed_before(report.strategies)
     if not counts.selected:
         return text + ("It was not selected." if usable == 1 else "None of them was selected.")
     chosen = "it" if usable == 1 else f"{percent(counts.selected, usable)} of them"
-    text += f"The {method.value} method chose {chosen}; {stopped}."
+    text += f"{_chooser(report)} chose {chosen}; {stopped(report)}."
     lost = counts.inventory - counts.embedded
     are = "is listed with its reason" if lost == 1 else "are listed with their reasons"
     return text + (f" {lost:,} could not be used and {are}." if lost else "")
+
+
+def _chooser(report: Report) -> str:
+    n = len(report.strategies.facts.lines) if report.strategies is not None else 0
+    if not n:
+        return f"The {report.given.config.method.value} method"
+    return "The strategy" if n == 1 else f"The {n:,} strategies together"
+
+
+def stopped(report: Report) -> str:
+    """Return why the selection ended, as a clause."""
+    reason = report.given.selection.stopped_by
+    if reason == "all" and report.strategies is not None:
+        return "every image that was left to choose from was selected"
+    return STOPPED.get(reason, reason)
+
+
+def _removed_before(made: StrategyReport) -> str:
+    """Return what was removed before anything was picked, as a sentence."""
+    parts = []
+    if n := len(made.facts.thresholded):
+        parts.append(f"thresholds removed {n:,} of them")
+    if n := made.n_near_duplicates:
+        parts.append(f"{n:,} {'is a near duplicate' if n == 1 else 'are near duplicates'}")
+    text = ", ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}. " if text else ""
 
 
 def nothing_left_out(report: Report) -> str:
@@ -95,10 +131,11 @@ def chosen_words(report: Report, n_shown: int) -> str:
     """Return which of the selected images are shown, and what the number below each is."""
     total = len(report.sets.selected)
     which = "All of them" if n_shown == total else f"The first {n_shown} of {total:,}"
-    return (
-        f"{which}, in the order in which they were chosen, with the distance to the nearest one "
-        "chosen before"
-    )
+    words = f"{which}, in the order in which they were chosen"
+    distances = report.given.selection.distances
+    if report.strategies is not None and not np.isfinite(distances).any():
+        return words
+    return f"{words}, with the distance to the nearest one chosen before"
 
 
 def sums(report: Report) -> list[Line]:
@@ -124,9 +161,24 @@ def sums(report: Report) -> list[Line]:
         *lost,
         line("Embedded", counts.embedded, 0),
         line("exact duplicates", counts.duplicate, 1, "duplicate"),
-        line("removed: a selected image stands for them", counts.removed, 1, "removed"),
+        *(line(label, count, 1, "removed") for label, count in _removed(report)),
         line("selected", counts.selected, 1, "selected"),
     ]
+
+
+def _removed(report: Report) -> list[tuple[str, int]]:
+    """Return what became of the images that were neither selected nor exact duplicates."""
+    made, removed = report.strategies, report.given.counts.removed
+    stood_for = "removed: a selected image stands for them"
+    if made is None:
+        return [(stood_for, removed)]
+    before = (
+        ("removed by thresholds", len(made.facts.thresholded)),
+        ("near duplicates: another image stands for them", made.n_near_duplicates),
+    )
+    lines = [(label, count) for label, count in before if count]
+    rest = "not picked" if made.facts.lines else stood_for
+    return [*lines, (rest, removed - sum(count for _, count in lines))]
 
 
 def flow(report: Report) -> list[Line]:
@@ -187,6 +239,8 @@ def stages(report: Report) -> list[tuple[str, str, str, str]]:
         Stage.MODEL: "Load the model",
         Stage.TRAIN: "Read and train",
         Stage.EMBED: "Embed" if report.given.training else "Read and embed",
+        Stage.PRETAG: "Detect objects",
+        Stage.CROPS: "Embed crops",
         Stage.SELECT: "Select",
         Stage.REPORT: "Report",
     }
@@ -237,83 +291,6 @@ def reading(report: Report) -> str:
         were = "was no image" if facts.other_files == 1 else "were no images"
         text += f"; {counted(facts.other_files, 'other file')} {were}" if text else ""
     return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def distance_rows(report: Report) -> list[tuple[str, ...]]:
-    """Return #, mean, min, 10th percentile, 90th percentile, max of pairwise distances by set."""
-    compared, sets = report.statistics.pairwise, report.sets
-    rows: list[tuple[str, Distribution | None, int]] = [
-        ("Before: candidates", compared.input, sets.n),
-        ("After: selected", compared.selected, len(sets.selected)),
-        ("Random, same size", compared.random, len(sets.random)),
-    ]
-    return [
-        (
-            label,
-            f"{n:,}",
-            *(
-                f"{getattr(made, key):.3f}" if made is not None and made.n else "—"
-                for key in ("mean", "min", "p10", "p90", "max")
-            ),
-        )
-        for label, made, n in rows
-    ]
-
-
-def set_rows(report: Report) -> list[tuple[str, ...]]:
-    """Return quantity, set, measured, mean, median, max of the two nearest-distance statistics."""
-    statistics = report.statistics
-    rows: list[tuple[str, ...]] = []
-    for quantity, compared in (
-        ("To the nearest neighbour in the set", statistics.neighbour),
-        ("From a candidate to the set", statistics.covering),
-    ):
-        for label, made in (
-            ("candidates", compared.input),
-            ("selected", compared.selected),
-            ("random", compared.random),
-        ):
-            if made is not None and made.n:
-                values = (f"{value:.3f}" for value in (made.mean, made.median, made.p90, made.max))
-                rows.append((f"{quantity}: {label}", f"{made.n:,}", *values))
-    return rows
-
-
-def findings(report: Report) -> dict[str, str]:
-    """Return what one sees in each chart, in a sentence with its numbers."""
-    statistics = report.statistics
-    measured = "measured " if statistics.covering.n_measured else ""
-    return {
-        "neighbour": _versus(
-            statistics.neighbour,
-            "Half of the selected images are {0} or more away from any other selected one; "
-            "in a random choice of the same size {1}.",
-            "median",
-            "Fewer than two images were selected: they have no neighbours.",
-        ),
-        "covering": _versus(
-            statistics.covering,
-            f"No {measured}image is farther than {{0}} from a selected one; a random choice of "
-            "the same size leaves one that is {1} away.",
-            "max",
-            "Nothing was selected that could stand for the other images.",
-        ),
-        "pairwise": _versus(
-            statistics.pairwise,
-            "The nine in ten selected pairs that differ most are at least {0} apart, those of a "
-            "random choice {1}.",
-            "p10",
-            "Fewer than two images were selected: there are no pairs.",
-        ),
-    }
-
-
-def _versus(compared: Comparison, text: str, key: str, empty: str) -> str:
-    if not compared.selected.n:
-        return empty
-    return text.format(
-        f"{getattr(compared.selected, key):.2f}", f"{getattr(compared.random, key):.2f}"
-    )
 
 
 def configuration(config: RunConfig) -> list[tuple[str, str, bool]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightly_fs.report.figures import FAINT, FULL, INPUT, SELECTED, new_figure
+from lightly_fs.report.charts import FAINT, FULL, INPUT, SELECTED, new_figure
 from lightly_fs.report.lettering import counted, percent
 
 if TYPE_CHECKING:

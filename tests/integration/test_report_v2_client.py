@@ -20,6 +20,7 @@ from lightly_fs.report.json_v2 import render_json
 from lightly_fs.types import Duplicate, Failure, Outcome
 from tests.conftest import need
 from tests.unit.report.made import a_run
+from tests.unit.report.strategies_made import with_strategies
 
 GIVEN = os.environ.get("LIGHTLY_FS_CLIENT_PYTHON")
 CACHED = Path(__file__).resolve().parents[2] / ".cache" / "lightly-client"
@@ -97,6 +98,18 @@ def test_the_published_client_reads_every_field_that_was_written(client, run, tm
     path = tmp_path / "report_v2.json"
     path.write_text(render_json(build_report(a_run(**run))))
     assert read_by(client, path) == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(("n", "k"), [(60, 20), (12, 0), (1, 1), (0, 0)])
+def test_the_published_client_reads_metadata_and_prediction_tasks(client, n, k, tmp_path):
+    path = tmp_path / "report_v2.json"
+    path.write_text(render_json(build_report(with_strategies(a_run(n, k, config={})))))
+    written = json.loads(path.read_text())
+    assert set(written["predictionTaskInformation"]) == {"detector", "lightly_pretagging"}
+    assert set(written["datasetAnalysis"]["metadataInformation"]["customCategorical"]) == {
+        "weather"
+    }
+    assert read_by(client, path) == written
 
 
 def test_the_client_would_refuse_a_field_it_does_not_know(client, tmp_path):
