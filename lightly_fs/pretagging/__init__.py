@@ -1,0 +1,1 @@
+"""Pretagging: a detector looks at every image, and a selection can use what it found."""
