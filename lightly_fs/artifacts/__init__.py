@@ -4,7 +4,7 @@ from lightly_fs.artifacts.dump import dump_images, dump_names
 from lightly_fs.artifacts.lists import check_lists, read_list
 from lightly_fs.artifacts.manifest import Manifest
 from lightly_fs.artifacts.parts import EmbeddedTable
-from lightly_fs.artifacts.results import Results, write_results
+from lightly_fs.artifacts.results import Results, SelectionRecord, write_results
 from lightly_fs.artifacts.run_dir import RunDir, run_folder
 from lightly_fs.escaping import escape, unescape
 
@@ -13,6 +13,7 @@ __all__ = [
     "Manifest",
     "Results",
     "RunDir",
+    "SelectionRecord",
     "check_lists",
     "dump_images",
     "dump_names",

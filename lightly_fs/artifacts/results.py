@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,49 @@ from lightly_fs.artifacts.tables import write_csv, write_embeddings_csv, write_e
 from lightly_fs.config.run import RunConfig
 from lightly_fs.types import Counts, Duplicate, Failure, Outcome, Selection
 
+OBJECTIVES = "data/selection_objectives.csv"
+"""What each strategy made of each selected sample."""
+
 CSV_VALUES = 50_000_000
 """Up to how many values `embeddings_csv=auto` writes a CSV file."""
+
+
+class NearDuplicates(Protocol):
+    """Candidates that were left out because another shows almost the same.
+
+    Attributes:
+        removed: (R,) int64 positions in the candidates, ascending.
+        original: (R,) int64 the candidate that was kept instead.
+        distance: (R,) float32 L2 distance between the two.
+    """
+
+    @property
+    def removed(self) -> NDArray[np.int64]: ...
+    @property
+    def original(self) -> NDArray[np.int64]: ...
+    @property
+    def distance(self) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionRecord:
+    """Why strategies chose what they chose.
+
+    Attributes:
+        strategies: S lines, such as `DIVERSITY of EMBEDDINGS`.
+        objectives: (K, S) what each strategy made of each pick at the time, 1e-6 to 1.
+        product: (K,) the objectives, each to the power of its strength, multiplied: what decided.
+        thresholded: (T,) int64 positions in the candidates that thresholds removed, ascending.
+        scores: (N,) active-learning scores of the candidates, by what they are called.
+        typicality: (N,) of the candidates, by what its embeddings are called; NaN for the removed.
+    """
+
+    strategies: Sequence[str]
+    objectives: NDArray[np.float64]
+    product: NDArray[np.float64]
+    thresholded: NDArray[np.int64]
+    scores: Mapping[str, NDArray[np.float64]]
+    typicality: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +72,18 @@ class Results:
         selection: Its indices are positions in `candidates`.
         nearest: For every removed sample, the (R,) int64 position in `selection` of the selected
             sample that is nearest, and its (R,) float32 distance; None when nobody computed it.
+        near: Near duplicates; None when they were not looked for.
+        record: None when a method selected, without strategies.
+        invalid: Path and reason of annotation files that were left out.
     """
 
     table: EmbeddedTable
     duplicates: Sequence[Duplicate]
     selection: Selection
     nearest: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+    near: NearDuplicates | None = None
+    record: SelectionRecord | None = None
+    invalid: Sequence[tuple[str, str]] = ()
 
     @cached_property
     def candidates(self) -> NDArray[np.int64]:
@@ -88,6 +136,11 @@ def write_results(results: Results, directory: Path, config: RunConfig) -> None:
     if config.dump_sampled_embeddings and _wants_csv(config, results.selected, table):
         write_embeddings_csv(data / "selected_embeddings.csv", table, results.selected)
     _write_reasons(results, data)
+    if results.invalid:
+        paths, reasons = zip(*sorted(results.invalid), strict=True)
+        write_csv(data / "invalid_annotations.csv", {"path": paths, "reason": reasons})
+    if results.record is not None:
+        _write_record(results, results.record, directory, config)
     _write_lists(results, directory / lists.FOLDER)
     _write_corruptness(results, directory / "corruptness_check_information.json")
 
@@ -116,6 +169,16 @@ def _write_reasons(results: Results, data: Path) -> None:
             "reason": (duplicate.reason for duplicate in duplicates),
         },
     )
+    if results.near is not None:
+        near = results.near
+        write_csv(
+            data / "near_duplicates.csv",
+            {
+                "filename": results.names(results.candidates[near.removed]),
+                "original": results.names(results.candidates[near.original]),
+                "distance": near.distance,
+            },
+        )
     if results.nearest is not None:
         positions, distances = results.nearest
         write_csv(
@@ -126,6 +189,27 @@ def _write_reasons(results: Results, data: Path) -> None:
                 "distance": distances,
             },
         )
+
+
+def _write_record(
+    results: Results, record: SelectionRecord, directory: Path, config: RunConfig
+) -> None:
+    data, table, rows = directory / "data", results.table, results.candidates
+    columns = {line: record.objectives[:, place] for place, line in enumerate(record.strategies)}
+    write_csv(
+        directory / OBJECTIVES,
+        {
+            "filename": results.names(results.selected),
+            "distance": results.selection.distances,
+            **columns,
+            "product": record.product,
+        },
+    )
+    if record.scores and _wants_csv(config, rows, table):
+        # One score has the name that the format gives it; several need names of their own.
+        named = {f"al_score_{key}".replace(" ", "_"): one for key, one in record.scores.items()}
+        scores = {"al_score": next(iter(named.values()))} if len(named) == 1 else named
+        write_embeddings_csv(data / "al_score_embeddings.csv", table, rows, scores)
 
 
 def _write_lists(results: Results, folder: Path) -> None:

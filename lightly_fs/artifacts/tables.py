@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,12 @@ _ROWS = 8192
 _CSV_SPECIAL = r'[",\r\n]'
 
 
-def write_embeddings_csv(path: Path, table: EmbeddedTable, rows: NDArray[np.int64]) -> None:
+def write_embeddings_csv(
+    path: Path,
+    table: EmbeddedTable,
+    rows: NDArray[np.int64],
+    scores: Mapping[str, NDArray[np.float64]] | None = None,
+) -> None:
     """Write `filenames,embedding_0,…,labels`, the format of the `lightly` client.
 
     Numbers are the shortest that read back as the same float32; all labels are 0.
@@ -27,22 +33,29 @@ def write_embeddings_csv(path: Path, table: EmbeddedTable, rows: NDArray[np.int6
         path: The file to write.
         table: Filenames and vectors.
         rows: (M,) rows of the table to write, in this order.
+        scores: (M,) columns of their own between the vector and the label.
     """
+    scores = scores or {}
     names = [f"embedding_{index}" for index in range(table.vectors.shape[1])]
-    fields = [pa.field(name, pa.float32()) for name in names]
     schema = pa.schema(
-        [pa.field("filenames", pa.string()), *fields, pa.field("labels", pa.int64())]
+        [
+            pa.field("filenames", pa.string()),
+            *(pa.field(name, pa.float32()) for name in names),
+            *(pa.field(name, pa.float64()) for name in scores),
+            pa.field("labels", pa.int64()),
+        ]
     )
     batches = (
         pa.record_batch(
             [
                 pa.array([table.filenames[row] for row in chunk], pa.string()),
                 *(pa.array(column) for column in np.ascontiguousarray(table.vectors[chunk].T)),
+                *(pa.array(values[start : start + len(chunk)]) for values in scores.values()),
                 pa.array(np.zeros(len(chunk), np.int64)),
             ],
             schema=schema,
         )
-        for chunk in _chunks(rows)
+        for start, chunk in zip(range(0, len(rows), _ROWS), _chunks(rows), strict=True)
     )
     _write_csv(path, schema, batches, quoted=_needs_quotes(table.filenames))
 
@@ -74,7 +87,7 @@ def write_embeddings_parquet(path: Path, table: EmbeddedTable, rows: NDArray[np.
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def write_csv(path: Path, columns: Mapping[str, Iterable[str] | NDArray[np.float32]]) -> None:
+def write_csv(path: Path, columns: Mapping[str, Iterable[str] | NDArray[np.floating]]) -> None:
     """Write a small table of texts and numbers with a header line."""
     table = pa.table({name: _column(values) for name, values in columns.items()})
     texts = [table[name] for name in table.column_names if pa.types.is_string(table[name].type)]
@@ -82,7 +95,7 @@ def write_csv(path: Path, columns: Mapping[str, Iterable[str] | NDArray[np.float
     _write_csv(path, table.schema, iter(table.to_batches()), quoted=quoted)
 
 
-def _column(values: Iterable[str] | NDArray[np.float32]) -> pa.Array:
+def _column(values: Iterable[str] | NDArray[np.floating]) -> pa.Array:
     return (
         pa.array(values) if isinstance(values, np.ndarray) else pa.array(list(values), pa.string())
     )
@@ -102,10 +115,14 @@ def _write_csv(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        file.write((",".join(schema.names) + "\n").encode())
+        file.write((",".join(map(_header, schema.names)) + "\n").encode())
         with pv.CSVWriter(file, schema, write_options=style) as writer:
             for batch in batches:
                 writer.write_batch(batch)
+
+
+def _header(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if re.search(_CSV_SPECIAL, name) else name
 
 
 def _needs_quotes(names: Sequence[str] | pa.ChunkedArray) -> bool:
