@@ -17,6 +17,8 @@ class Stage(StrEnum):
     MODEL = "model"
     TRAIN = "train"
     EMBED = "embed"
+    PRETAG = "pretag"
+    CROPS = "crops"
     SELECT = "select"
     REPORT = "report"
 

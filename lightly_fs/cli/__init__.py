@@ -30,6 +30,8 @@ COMMANDS = {
     "embed": "lightly_fs.cli.stages:embed_stage",
     "select": "lightly_fs.cli.stages:select_stage",
     "report": "lightly_fs.cli.stages:report_stage",
+    "export": "lightly_fs.cli.export:export",
+    "import-labels": "lightly_fs.cli.labels:import_labels",
     "mount": "lightly_fs.cli.mount:mount",
     "unmount": "lightly_fs.cli.mount:unmount",
     "mounts": "lightly_fs.cli.mount:mounts",

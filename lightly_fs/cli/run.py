@@ -16,10 +16,12 @@ import click
 from lightly_fs.cli.console import counted
 from lightly_fs.cli.options import config_options, read_config
 from lightly_fs.cli.progress import StageLines
-from lightly_fs.errors import EXIT_PARTIAL
+from lightly_fs.errors import EXIT_PARTIAL, ConfigError
 from lightly_fs.types import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lightly_fs.config import RunConfig
     from lightly_fs.pipeline import RunResult
 
@@ -62,8 +64,14 @@ def run(
     return execute(config, Stage.REPORT, as_json=as_json, quiet=quiet)
 
 
-def execute(config: RunConfig, until: Stage, *, as_json: bool, quiet: bool) -> int:
-    """Run up to a stage, print what it left, and return the exit code."""
+def execute(
+    config: RunConfig, until: Stage, *, as_json: bool, quiet: bool, explain: Sequence[str] = ()
+) -> int:
+    """Run up to a stage, print what it left, and return the exit code.
+
+    Args:
+        explain: Selected samples to tell of what made them win, instead of naming all.
+    """
     from lightly_fs import pipeline
 
     overrides = sys.argv[2:]
@@ -71,7 +79,9 @@ def execute(config: RunConfig, until: Stage, *, as_json: bool, quiet: bool) -> i
         result = pipeline.run(
             config, os.environ, until=until, progress=progress, overrides=overrides
         )
-    if as_json:
+    if explain:
+        _print_reasons(result, explain, as_json=as_json)
+    elif as_json:
         click.echo(json.dumps(result.as_json()))
     else:
         _print_result(result, until)
@@ -95,6 +105,34 @@ def _print_result(result: RunResult, until: Stage) -> None:
         click.echo(f"{result.place}/report.pdf")
     else:
         click.echo(result.place)
+
+
+def _print_reasons(result: RunResult, filenames: Sequence[str], *, as_json: bool) -> None:
+    """Print what each strategy made of samples when they were picked.
+
+    Raises:
+        ConfigError: One of them was not selected.
+    """
+    if result.why is None:
+        raise ValueError("the run did not end with a selection")
+    found = {name: result.why.of(name) for name in filenames}
+    for name in (name for name, one in found.items() if one is None):
+        raise ConfigError(
+            f"`{name}` was not selected",
+            hint="--explain takes selected samples; data/removed_samples.csv of the finished run "
+            "names the nearest selected one of every other",
+        )
+    if as_json:
+        click.echo(json.dumps(list(found.values())))
+        return
+    for one in filter(None, found.values()):
+        apart = one["distance"]
+        nearest = "" if apart is None else f", {apart:.4f} from the nearest one before"
+        click.echo(f"{one['filename']}: pick {one['picked']:,} of {one['of']:,}{nearest}")
+        values = {**one["objectives"], "product": one["product"]} if one["objectives"] else {}
+        wide = max(map(len, values), default=0)
+        for line, value in values.items():
+            click.echo(f"  {line:<{wide}}  {value:.6g}")
 
 
 def _asks_for_sanity_check(words: tuple[str, ...]) -> bool:

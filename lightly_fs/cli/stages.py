@@ -31,14 +31,23 @@ def _command(stage: Stage) -> click.Command:
         *,
         as_json: bool,
         quiet: bool,
+        explain: tuple[str, ...] = (),
     ) -> int:
         config = read_config(words, config_file, flags)
         if stage is Stage.TRAIN and not config.enable_training:
             config = read_config((*words, "enable_training=True"), config_file, flags)
             click.echo("enable_training=True: give it to the stages that follow, too", err=True)
-        return execute(config, stage, as_json=as_json, quiet=quiet)
+        return execute(config, stage, as_json=as_json, quiet=quiet, explain=explain)
 
     return run_until
 
 
 list_stage, train_stage, embed_stage, select_stage, report_stage = map(_command, HELP)
+select_stage.params.append(
+    click.Option(
+        ["--explain"],
+        multiple=True,
+        metavar="FILENAME",
+        help="Show what made a selected sample win: what each strategy made of it.",
+    )
+)

@@ -11,6 +11,9 @@ _ALWAYS_ON = "is always on"
 _LATER = "is not part of this version"
 _PLATFORM = "needs the platform, which is not part of this version"
 
+_TASK = "is an EMBEDDINGS input with that `task` in `selection_config` now"
+_SCORES = "is a SCORES input in `selection_config` now"
+
 IGNORED = ("token",)
 """Accepted with any value: existing commands carry them."""
 
@@ -23,15 +26,11 @@ HARMLESS: dict[str, tuple[tuple[Any, ...], str]] = {
     "remove_exact_duplicates": ((True,), f"{_ALWAYS_ON} and cannot be switched off"),
     "upload_dataset": ((False,), _PLATFORM),
     "upload_report": ((True, False), _PLATFORM),
-    "pretagging": ((False,), _LATER),
-    "pretagging_debug": ((False,), _LATER),
-    "pretagging_config": (("",), _LATER),
-    "pretagging_upload": ((False,), _LATER),
+    "pretagging_upload": ((False,), _PLATFORM),
     "append_weak_labels": ((False,), _LATER),
-    "scorer": (("object-frequency", ""), _LATER),
-    "scorer_config.frequency_penalty": ((0.25,), _LATER),
-    "scorer_config.min_score": ((0.9,), _LATER),
-    "selected_sequence_length": ((1,), _LATER),
+    "scorer": (("object-frequency", ""), _SCORES),
+    "scorer_config.frequency_penalty": ((0.25,), _SCORES),
+    "scorer_config.min_score": ((0.9,), _SCORES),
     "datapool.name": (("",), _LATER),
     "datapool.keep_history": ((True,), _LATER),
     "datapool.dataset_id": (("",), _PLATFORM),
@@ -42,15 +41,15 @@ HARMLESS: dict[str, tuple[tuple[Any, ...], str]] = {
     "datasource.use_frame_count_metadata": ((False,), "is for videos, and " + _LATER),
     "datasource.use_redirected_read_url": ((False,), _PLATFORM),
     "datasource.bypass_verify": ((False,), _PLATFORM),
-    "active_learning.task_name": (("",), _LATER),
-    "active_learning.score_name": (("uncertainty_margin", ""), _LATER),
-    "active_learning_score_column_name": (("",), _LATER),
+    "active_learning.task_name": (("",), _SCORES),
+    "active_learning.score_name": (("uncertainty_margin", ""), _SCORES),
+    "active_learning_score_column_name": (("",), _SCORES),
     "masked_out_column_name": (("",), _LATER),
     "existing_selection_column_name": (("",), _LATER),
     "use_video_reader_backend": ((False,), "is for videos, and " + _LATER),
-    "object_level.task_name": (("",), _LATER),
-    "object_level.crop_dataset_name": (("",), _LATER),
-    "object_level.padding": ((0.0,), _LATER),
+    "object_level.task_name": (("",), _TASK),
+    "object_level.crop_dataset_name": (("",), _TASK),
+    "object_level.padding": ((0.0,), "is now `crops.padding`"),
     "show_video_sampling_timeline": ((True, False), "is for videos, and " + _LATER),
     "lightly.resize": ((-1, ""), _PLATFORM),
     "lightly.upload": (("", None), _PLATFORM),

@@ -16,11 +16,15 @@ from pydantic.fields import FieldInfo
 
 from lightly_fs.config import legacy
 from lightly_fs.config.run import RunConfig
+from lightly_fs.config.selection import parse_selection
 from lightly_fs.errors import ConfigError
 
 _NOTHING = ("", "~", "null")
 _ALIKE = 0.75
 """How near (1: the same) a key must be to be suggested: `metod` is, `nonsense` is near nothing."""
+SELECTION = "selection_config"
+"""A key whose value is a tree of its own, or the file that holds it."""
+
 SWITCHES = ("sanity_check",)
 """Keys that choose a command instead of configuring a run; the CLI handles them."""
 
@@ -66,7 +70,27 @@ def load_config(words: Sequence[str] = (), *, file: Path | None = None) -> RunCo
     for word in words:
         key, value = split_word(word)
         flat[key] = value
+    if flat.get(SELECTION) is not None:
+        flat[SELECTION] = _selection(flat[SELECTION], flat.get("shared_dir"))
     return _validate(flat)
+
+
+def _selection(given: object, shared_dir: object) -> object:
+    """Return the selection's configuration, that of its file when a path is given."""
+    if not isinstance(given, str):
+        return parse_selection(given)
+    below = Path(str(shared_dir or RunConfig.model_fields["shared_dir"].default))
+    places = [Path(given), below / given]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ConfigError(
+            f"`{SELECTION}={given}`: there is no such file, neither here nor in {below}",
+            hint="give a YAML or JSON file, or the values: selection_config='{n_samples: 10, …}'",
+        )
+    content, _ = _read_yaml(file)
+    if isinstance(content, dict) and set(content) == {SELECTION}:
+        content = content[SELECTION]
+    return parse_selection(content, f"{file}: ")
 
 
 def split_word(word: str) -> tuple[str, Any]:
@@ -142,17 +166,25 @@ def _is_text_key(key: str) -> bool:
     return _annotation(key) in (str, str | None)
 
 
-def _read_file(file: Path) -> dict[str, Any]:
+def _read_yaml(file: Path) -> tuple[Any, Any]:
+    """Return what a YAML or JSON file holds, and the same with every scalar as it is written."""
     try:
         text = file.read_text(encoding="utf-8")
-        content, literal = yaml.load(text, _Yaml), yaml.load(text, yaml.BaseLoader)  # noqa: S506
-        if content is None:
-            return {}
-        if not isinstance(content, dict):
-            raise ConfigError(f"`{file}` must hold keys and values, not a {type(content).__name__}")
-        flat, texts = list(_flatten(content)), list(_flatten(literal))
+        return yaml.load(text, _Yaml), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - safe loaders
     except OSError as error:
         raise ConfigError(f"cannot read the configuration `{file}`: {error.strerror}") from error
+    except _FAILURES as error:
+        raise ConfigError(f"`{file}` is not valid YAML: {error}") from error
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    content, literal = _read_yaml(file)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"`{file}` must hold keys and values, not a {type(content).__name__}")
+    try:
+        flat, texts = list(_flatten(content)), list(_flatten(literal))
     except _FAILURES as error:
         raise ConfigError(f"`{file}` is not valid YAML: {error}") from error
     values = dict(flat)
@@ -167,7 +199,7 @@ def _read_file(file: Path) -> dict[str, Any]:
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name != SELECTION:
             yield from _flatten(value, f"{name}.")
         else:
             yield name, value
@@ -234,4 +266,6 @@ def _config_error(error: ValidationError, flat: Mapping[str, Any]) -> ConfigErro
     )
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if not key:
+        return ConfigError(message)
     return ConfigError(f"`{key}={flat.get(key)}`: {message}", hint=_describe(key))

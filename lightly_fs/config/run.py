@@ -9,9 +9,10 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lightly_fs.config.frozen import Frozen
+from lightly_fs.config.selection import SelectionConfig, floor_of
 from lightly_fs.config.training import TrainingConfig
 
 ImageSize = int | tuple[int, int]
@@ -73,17 +74,11 @@ class StoppingCondition(Frozen):
         return value
 
     def count(self, n_usable: int) -> int | None:
-        """Return how many of `n_usable` samples to select at most, or None for no limit.
-
-        A fraction f is floor(f x n_usable), computed on the decimal that was written: 0.3 of 10 is
-        3, although 0.3 * 10 < 3 in binary would floor to 2 for some values.
-        """
+        """Return how many of `n_usable` samples to select at most, or None for no limit."""
         if self.n_samples == -1:
             return None
         if isinstance(self.n_samples, float):
-            from fractions import Fraction
-
-            return math.floor(Fraction(repr(self.n_samples)) * n_usable)
+            return floor_of(self.n_samples, n_usable)
         return min(self.n_samples, n_usable)
 
 
@@ -105,6 +100,37 @@ class S3Config(Frozen):
         if value and not re.match(r"https?://[^/]", value):
             raise ValueError("an address like https://host or http://host:port is expected")
         return value or None
+
+
+class CropsConfig(Frozen):
+    """Objects and tiles that a selection looks at, as images of their own."""
+
+    padding: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.0, description="A box grows by this share of its width and height in all."
+    )
+    enable_upload: bool = Field(
+        default=True, description="Write the crops of the selected images to the output."
+    )
+    enable_upload_for_tasks: tuple[str, ...] = Field(
+        (), description="Only those of these tasks; none: of all that were used."
+    )
+
+
+class NearDuplicatesConfig(Frozen):
+    """Images that show almost the same as another; exact duplicates are always removed."""
+
+    max_distance: float = Field(
+        -1.0,
+        description="Remove images with an embedding within this L2 distance of an earlier one "
+        "(by name) that is kept; -1 is inactive.",
+    )
+
+    @field_validator("max_distance")
+    @classmethod
+    def _distance(cls, value: float) -> float:
+        if not math.isfinite(value) or (value < 0 and value != -1):
+            raise ValueError("a distance is 0 or more; -1 is inactive")
+        return value
 
 
 class RunConfig(Frozen):
@@ -156,6 +182,26 @@ class RunConfig(Frozen):
     method: CoresetMethod = Field(CoresetMethod.CORESET, description="`coreset` or `random`.")
     stopping_condition: StoppingCondition = Field(default_factory=StoppingCondition)
     seed: int = Field(1, ge=0, description="Seed of the random method and of the 2-D maps.")
+
+    selection_config: SelectionConfig | None = Field(
+        None,
+        description="Strategies and their inputs instead of `method` and `stopping_condition`: "
+        "a YAML or JSON file, or the values themselves.",
+    )
+    near_duplicates: NearDuplicatesConfig = Field(default_factory=NearDuplicatesConfig)
+    selected_sequence_length: int = Field(
+        1, ge=1, description="Select sequences of so many consecutive images instead of images."
+    )
+    crops: CropsConfig = Field(default_factory=CropsConfig)
+    pretagging: bool = Field(
+        default=False, description="Run an object detector: task `lightly_pretagging`."
+    )
+    pretagging_config: str = Field(
+        "", description="YAML file of the detector's settings, relative to `shared_dir`."
+    )
+    pretagging_debug: bool = Field(
+        default=False, description="Draw the predicted boxes on some images."
+    )
 
     dump_dataset: bool = Field(
         default=False, description="Write the selected images to the output."
@@ -217,12 +263,44 @@ class RunConfig(Frozen):
             raise ValueError("must be a folder below the output directory")
         return value.strip("/")
 
+    @model_validator(mode="after")
+    def _whole_sequences(self) -> RunConfig:
+        length, chosen = self.selected_sequence_length, self.selection_config
+        count = chosen.n_samples if chosen else self.stopping_condition.n_samples
+        if length > 1 and self.near_duplicates.max_distance >= 0:
+            raise ValueError("`near_duplicates` would tear sequences; leave it out")
+        if isinstance(count, int) and count > 0 and count % length:
+            near = [count // length * length, (count // length + 1) * length]
+            raise ValueError(
+                f"n_samples={count} is no multiple of `selected_sequence_length={length}`; "
+                f"the nearest are {' and '.join(str(n) for n in near if n)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_selection(self) -> RunConfig:
+        if self.selection_config is None:
+            return self
+        # Written down as their defaults, as in a run's own record, they ask for nothing.
+        given = {
+            "method": self.method is not CoresetMethod.CORESET,
+            "stopping_condition": self.stopping_condition != StoppingCondition(),
+        }
+        for name in (name for name, asked in given.items() if asked):
+            raise ValueError(f"`{name}` does not go with `selection_config`; keep one of them")
+        return self
+
     def digest(self) -> str:
         """Return a SHA-256 over the keys that decide a run's results.
 
         Where things are read from, how fast, and by how many threads does not.
         """
         values = self.model_dump(mode="json", exclude=set(_OPERATIONAL))
+        for name in _SINCE_0_4:
+            if getattr(self, name) == type(self).model_fields[name].get_default(
+                call_default_factory=True
+            ):
+                del values[name]  # as before there was such a key
         if self.enable_training:
             del values["lightly"]["loader"]["num_workers"]
         else:
@@ -231,6 +309,15 @@ class RunConfig(Frozen):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+_SINCE_0_4 = (
+    "selection_config",
+    "near_duplicates",
+    "selected_sequence_length",
+    "crops",
+    "pretagging",
+    "pretagging_config",
+    "pretagging_debug",
+)
 _OPERATIONAL = (
     "input_dir",
     "output_dir",

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -68,6 +69,26 @@ class CsvEmbedder:
             if row is not None:
                 vectors[index] = self._vectors[row]
         return vectors
+
+
+def read_vectors(path: Path) -> NDArray[np.float32]:
+    """Return the (Q, D) vectors of a CSV of embeddings, or of a run's `embeddings.parquet`.
+
+    Raises:
+        ModelError: The file breaks the format.
+    """
+    if path.suffix != ".parquet":
+        table = _read(path)
+        return _vectors(path, table, _names(path, table))
+    try:
+        column = pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks()
+        rows = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+        vectors: NDArray[np.float32] = rows.astype(np.float32).reshape(len(column), -1)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ModelError(f"{path}: {error}", hint="a column `embedding` of lists") from error
+    if not np.isfinite(vectors).all():
+        raise ModelError(f"{path}: not all values are finite numbers")
+    return vectors
 
 
 def _read(path: Path) -> pa.Table:

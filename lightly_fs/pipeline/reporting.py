@@ -14,7 +14,8 @@ from lightly_fs.decoding.export import exporter, suffix_of
 from lightly_fs.decoding.images import CorruptImage, thumbnail
 from lightly_fs.errors import ArtifactError, DatasourceError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.selecting import nearest_selected
+from lightly_fs.pipeline.facts import selection_facts
+from lightly_fs.pipeline.selecting import Choice, nearest_selected
 from lightly_fs.report import ReportInput, build_report, write_report
 from lightly_fs.types import Counts, Failure, ModelInfo, RunFacts, Stage
 
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def finish(
-    this: RunContext, results: Results, training: Sequence[Mapping[str, Any]] = ()
-) -> Counts:
+def finish(this: RunContext, choice: Choice, training: Sequence[Mapping[str, Any]] = ()) -> Counts:
     """Write everything and commit the manifest; return the sums.
 
     Args:
@@ -38,7 +37,7 @@ def finish(
     """
     since = time.monotonic()
     this.progress(Stage.REPORT, 0, None, "writing tables")
-    results = nearest_selected(results)
+    results = nearest_selected(choice.results)
     counts = results.counts(len(this.inventory))
     wrong = counts.check()
     if wrong:
@@ -49,7 +48,8 @@ def finish(
         raise ArtifactError(f"{this.run_dir.uri} does not say which model made its embeddings")
     this.progress(Stage.REPORT, 0, None, "drawing")
     given = _report_input(this, results, counts, model)
-    report = build_report(replace(given, training=training))
+    facts = selection_facts(this.config, replace(choice, results=results))
+    report = build_report(replace(given, training=training, strategies=facts))
     write_report(report, this.staging)
     logger.info("Writing report to %s", this.run_dir.uri)
     this.progress(Stage.REPORT, 0, None, "writing to the output")
@@ -57,12 +57,31 @@ def finish(
     this.run_dir.publish_tree()
     if this.config.dump_dataset:
         _dump(this, results)
+    _write_crops(this, choice)
     this.lease.check()
     this.took(Stage.REPORT, since, len(results.table))
     logger.info("Done!")
     this.run_dir.commit(counts, model)
     this.progress(Stage.REPORT, 0, None)
     return counts
+
+
+def _write_crops(this: RunContext, choice: Choice) -> None:
+    """Write the objects of the selected images as images of their own, where that is asked for."""
+    crops, results = this.config.crops, choice.results
+    if not choice.known.objects:
+        return
+    from lightly_fs.pipeline.crop_dataset import write_crop_dataset
+
+    for task, found in choice.known.objects.items():
+        write_crop_dataset(
+            this,
+            found,
+            results.names(results.selected),
+            choice.known.predictions.get(task),
+            enable_upload=crops.enable_upload,
+            enable_upload_for_tasks=crops.enable_upload_for_tasks,
+        )
 
 
 def _report_input(

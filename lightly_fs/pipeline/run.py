@@ -7,12 +7,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lightly_fs.artifacts import RunDir
+from lightly_fs.artifacts.crop_parts import delete_crop_parts
 from lightly_fs.artifacts.run_dir import ELSEWHERE
 from lightly_fs.config import RunConfig
 from lightly_fs.datasource.inventory import Inventory, freeze
@@ -28,6 +29,7 @@ from lightly_fs.types import Counts, Progress, Stage, Timing, silent
 
 if TYPE_CHECKING:
     from lightly_fs.embedding.embedder import Embedder, Network
+    from lightly_fs.pipeline.explaining import Explanation
     from lightly_fs.pipeline.training import Trained
 
     Model = Future[Embedder | Network]
@@ -47,6 +49,7 @@ class RunResult:
         place: Where people find it: the directory, or `s3://…` when it was mounted for the run.
         counts: None when the run stopped before the samples were counted.
         selected: Filenames in the order they were chosen.
+        why: What made each of them win, where the run ended with the selection.
         requests: Requests sent to the object store by this process, by kind.
         training: What was measured of a model that was trained, epoch by epoch.
         was_complete: Nothing was done, an earlier process had finished the run.
@@ -56,6 +59,7 @@ class RunResult:
     place: str
     counts: Counts | None = None
     selected: Sequence[str] = ()
+    why: Explanation | None = None
     timings: Mapping[Stage, Timing] = field(default_factory=dict)
     read_through: str = ""
     requests: Mapping[str, int] = field(default_factory=dict)
@@ -115,11 +119,11 @@ def run(
         loader = stack.enter_context(ThreadPoolExecutor(1, "load-model"))
         model = None if run_dir.complete or until is Stage.LIST else _start_model(config, loader)
         timings: dict[Stage, Timing] = {}
-        inventory = _list(config, source, run_dir, progress, timings, model)
+        inventory = _list(config, environ, source, run_dir, progress, timings, model)
         stack.enter_context(_resumable(run_dir))
         if run_dir.complete:
-            _forget_images(config, run_dir)
-            return RunResult(*_where(run_dir), run_dir.counts(), was_complete=True)
+            _forget(config, run_dir)
+            return _finished(run_dir, until)
         if until is Stage.LIST:
             return RunResult(*_where(run_dir), timings=timings)
         reader = open_reader(source, config, environ)
@@ -138,6 +142,17 @@ def run(
             started,
         )
         return _stages(this, until, model)
+
+
+def _finished(run_dir: RunDir, until: Stage) -> RunResult:
+    """Return what a run left that an earlier process finished."""
+    result = RunResult(*_where(run_dir), run_dir.counts(), was_complete=True)
+    if until is not Stage.SELECT:
+        return result
+    from lightly_fs.pipeline.explaining import read_explanation
+
+    why = read_explanation(run_dir)
+    return replace(result, selected=why.filenames, why=why)
 
 
 def _where(run_dir: RunDir) -> tuple[Path, str]:
@@ -175,6 +190,7 @@ def _embedder(this: RunContext, model: Model | None) -> Callable[[], Embedder]:
 
 def _list(
     config: RunConfig,
+    environ: Mapping[str, str],
     source: Source,
     run_dir: RunDir,
     progress: Progress,
@@ -193,6 +209,11 @@ def _list(
     )
     if not run_dir.frozen:
         _try_model(config, model, inventory, progress, timings)
+        _try_selection(config, source, environ)
+        if config.pretagging:
+            from lightly_fs.pipeline.pretagging import check_pretagging
+
+            check_pretagging(config)
     run_dir.freeze(inventory)
     return inventory
 
@@ -236,6 +257,22 @@ def _try_model(
         check_model(config.model)
 
 
+def _try_selection(config: RunConfig, source: Source, environ: Mapping[str, str]) -> None:
+    """Let a mistake in the selection's inputs show while its configuration can be corrected.
+
+    Raises:
+        ConfigError: As `check_inputs`.
+        DatasourceError: As `check_inputs`.
+    """
+    if config.selection_config is None:
+        return
+    from lightly_fs.annotations.files import SourceFiles
+    from lightly_fs.pipeline.inputs import check_inputs
+
+    with closing(open_reader(source, config, environ)) as reader:
+        check_inputs(config, SourceFiles(source, reader))
+
+
 @contextmanager
 def _resumable(run_dir: RunDir) -> Iterator[None]:
     """Tell whoever meets an end before its time how to go on."""
@@ -252,6 +289,7 @@ def _stages(this: RunContext, until: Stage, model: Model | None) -> RunResult:
     if until is Stage.TRAIN:
         return _result(this, trained)
     from lightly_fs.pipeline.embedding import embed_missing, require_samples
+    from lightly_fs.pipeline.explaining import explanation
     from lightly_fs.pipeline.reporting import finish
     from lightly_fs.pipeline.selecting import choose
 
@@ -263,12 +301,13 @@ def _stages(this: RunContext, until: Stage, model: Model | None) -> RunResult:
         if not embedded:  # by this process; what others embedded is read only then
             require_samples(this.run_dir.read_parts(), len(this.inventory))
         return _result(this, trained)
-    results = choose(this)
+    choice = choose(this, trained.embedder if trained else _embedder(this, model))
+    results = choice.results
     selected = results.names(results.selected)
     if until is Stage.SELECT:
-        return replace(_result(this, trained), selected=selected)
-    counts = finish(this, results, trained.history if trained else ())
-    _forget_images(this.config, this.run_dir)
+        return replace(_result(this, trained), selected=selected, why=explanation(results))
+    counts = finish(this, choice, trained.history if trained else ())
+    _forget(this.config, this.run_dir)
     return replace(_result(this, trained), counts=counts, selected=selected)
 
 
@@ -291,9 +330,15 @@ def _result(this: RunContext, trained: Trained | None) -> RunResult:
     )
 
 
-def _forget_images(config: RunConfig, run_dir: RunDir) -> None:
-    """Delete the decoded images that a complete run needs no more."""
+def _forget(config: RunConfig, run_dir: RunDir) -> None:
+    """Delete what a complete run needs no more: decoded images, parts of crops."""
     if config.enable_training:
         from lightly_fs.pipeline.training import pack_directory
 
         shutil.rmtree(pack_directory(config, run_dir.run_id), ignore_errors=True)
+    if config.selection_config is not None and config.selection_config.cropped():
+        delete_crop_parts(run_dir)
+    if config.pretagging:
+        from lightly_fs.pipeline.pretagging import forget_parts
+
+        forget_parts(run_dir)

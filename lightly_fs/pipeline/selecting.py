@@ -1,56 +1,219 @@
-"""From embedded samples to a selection: exact duplicates go first, then the method chooses."""
+"""From embedded samples to a selection: duplicates go first, then strategies choose."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightly_fs.artifacts import Results
+from lightly_fs.artifacts import Results, SelectionRecord
+from lightly_fs.artifacts.sequences import write_left_out, write_sequence_information
+from lightly_fs.config import RunConfig
 from lightly_fs.decoding.duplicates import find_duplicates
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.embedding import check_failures, require_samples
+from lightly_fs.pipeline.gathering import gather
+from lightly_fs.pipeline.inputs import Known, build_pool, describe, engine_strategy, title
 from lightly_fs.selection import select
-from lightly_fs.types import Stage
+from lightly_fs.selection.pool import Embeddings, Numeric, Pool
+from lightly_fs.types import Progress, Selection, Stage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lightly_fs.config.selection import SelectionConfig
+    from lightly_fs.embedding.embedder import Embedder
+    from lightly_fs.selection.choose import Chosen
+    from lightly_fs.selection.near_duplicates import NearDuplicates
 
 logger = logging.getLogger(__name__)
 
 
-def choose(this: RunContext) -> Results:
-    """Select among the embedded samples that are no exact duplicates.
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A selection, and what it was made from.
+
+    Attributes:
+        known: Annotations and objects of the candidates.
+        pool: The candidates and their inputs, before any of them was removed.
+    """
+
+    results: Results
+    known: Known
+    pool: Pool
+
+
+def choose(this: RunContext, embedder: Callable[[], Embedder]) -> Choice:
+    """Select among the embedded samples that are no duplicates.
+
+    Args:
+        embedder: Gives the model; called only when objects are to be embedded.
 
     Raises:
         NoUsableSampleError: Not one sample was embedded.
         TooManyFailuresError: More samples failed than `max_failures` allows.
     """
-    since = time.monotonic()
+    since, config = time.monotonic(), this.config
     table = this.run_dir.read_parts()
-    check_failures(len(table.failures), this.config.max_failures)  # those of earlier processes too
+    check_failures(len(table.failures), config.max_failures)  # those of earlier processes too
     require_samples(table, len(this.inventory))
-    duplicates = find_duplicates(table.records, this.read, max_pixels=this.config.max_image_pixels)
+    whole = config.selected_sequence_length > 1  # a removed duplicate would tear a sequence
+    duplicates = (
+        []
+        if whole
+        else find_duplicates(table.records, this.read, max_pixels=config.max_image_pixels)
+    )
     rows = table.without(duplicates)
-    condition = this.config.stopping_condition
-    limit = condition.count(len(rows))
-    distance = None if condition.min_distance < 0 else condition.min_distance
-    if limit is None and distance is None:
+    since -= time.monotonic()
+    known = gather(this, table, rows, embedder)
+    since += time.monotonic()  # what is gathered has stages of its own
+    found = f"({len(duplicates):,} duplicates)"
+
+    def told(stage: Stage, done: int, total: int | None, note: str = "") -> None:  # noqa: ARG001
+        this.progress(stage, done, len(rows), note or found)
+
+    pool = build_pool(config, known)
+    kept, near = _apart(config, pool, told)
+    picked = _pick(this, pool if near is None else pool.rows(kept), told)
+    selection = replace(picked.selection, indices=kept[picked.selection.indices])
+    record = None
+    if config.selection_config is not None and picked.chosen is not None:
+        record = _record(config.selection_config, picked.chosen, kept, pool)
+    this.progress(Stage.SELECT, len(selection.indices), len(rows), found)
+    this.took(Stage.SELECT, since, len(rows))
+    invalid = [(file.path, file.reason) for file in known.invalid]
+    results = Results(table, duplicates, selection, near=near, record=record, invalid=invalid)
+    return Choice(results, known, pool)
+
+
+def _record(
+    config: SelectionConfig, chosen: Chosen, kept: NDArray[np.int64], pool: Pool
+) -> SelectionRecord:
+    inputs = (entry.input for entry in config.strategies if entry.input.type == "SCORES")
+    strengths = [getattr(entry.strategy, "strength", 1.0) for entry in config.strategies]
+    with np.errstate(over="ignore"):
+        product = np.prod(chosen.objectives ** np.array(strengths), axis=1)
+    return SelectionRecord(
+        strategies=[describe(entry) for entry in config.strategies],
+        objectives=chosen.objectives,
+        product=product,
+        thresholded=kept[chosen.removed],
+        scores={name: pool.get(name, Numeric).values for name in map(title, inputs)},
+        typicality={
+            title(entry.input): _whole(chosen.constant[place], kept, pool)
+            for place, entry in enumerate(config.strategies)
+            if entry.strategy.type == "TYPICALITY" and place in chosen.constant
+        },
+    )
+
+
+def _whole(values: NDArray[np.float64], kept: NDArray[np.int64], pool: Pool) -> NDArray[np.float64]:
+    """Return values of the candidates that were left as values of all, NaN for the others."""
+    found = np.full(len(pool.filenames), np.nan)
+    found[kept] = values
+    return found
+
+
+def _apart(
+    config: RunConfig, pool: Pool, told: Progress
+) -> tuple[NDArray[np.int64], NearDuplicates | None]:
+    """Return the candidates that are no near duplicates, and those that are."""
+    everything, most = np.arange(len(pool.filenames)), config.near_duplicates.max_distance
+    if most < 0:
+        return everything, None
+    from lightly_fs.selection.near_duplicates import find_near_duplicates
+
+    vectors = pool.get("EMBEDDINGS", Embeddings).vectors
+    near = find_near_duplicates(vectors, pool.filenames, max_distance=most, progress=told)
+    logger.info("%d near duplicates within %g", len(near.removed), most)
+    return np.setdiff1d(everything, near.removed, assume_unique=True), near
+
+
+@dataclass(frozen=True, eq=False)
+class _Picked:
+    selection: Selection
+    chosen: Chosen | None = None
+
+
+def _pick(this: RunContext, pool: Pool, told: Progress) -> _Picked:
+    """Choose from the pool, samples or sequences of them."""
+    config, length = this.config, this.config.selected_sequence_length
+    if length == 1:
+        limit = _limit(config, len(pool.filenames))
+        return _by_method(config, pool, limit, told) or _by_strategies(config, pool, limit, told)
+    from lightly_fs.selection.sequences import (
+        SHORTER,
+        expanded,
+        reduced,
+        selected_sequences,
+        sequence_limit,
+        sequences_of,
+    )
+
+    limit = sequence_limit(_limit(config, len(pool.filenames)), length, proportion=True)
+    found = sequences_of(pool.filenames, length)
+    shorter = reduced(pool, found)
+    picked = _by_method(config, shorter, limit, told) or _by_strategies(
+        config, shorter, limit, told
+    )
+    selection = expanded(picked.selection, found)
+    names = [pool.filenames[row] for row in selection.indices]
+    data = this.staging / "data"
+    write_sequence_information(
+        data / "sequence_information.json", selected_sequences(names, length)
+    )
+    left_out = [pool.filenames[row] for row in found.left_out]
+    write_left_out(data / "left_out_of_sequences.csv", left_out, SHORTER)
+    return _Picked(selection, None if picked.chosen is None else expanded(picked.chosen, found))
+
+
+def _limit(config: RunConfig, n_usable: int) -> int | None:
+    """Return how many samples to select at most, or None for no limit."""
+    if config.selection_config is not None:
+        return config.selection_config.count(n_usable)
+    return config.stopping_condition.count(n_usable)
+
+
+def _by_method(config: RunConfig, pool: Pool, limit: int | None, told: Progress) -> _Picked | None:
+    """Let `method` choose; None where strategies are to."""
+    if config.selection_config is not None:
+        return None
+    least = config.stopping_condition.min_distance
+    if limit is None and least < 0:
         logger.warning(
             "no stopping condition is set, so everything usable is selected; "
             "stopping_condition.n_samples or .min_distance sets one"
         )
-    note = f"({len(duplicates):,} duplicates)"
-    selection = select(
-        table.vectors if len(rows) == len(table) else table.vectors[rows],
-        method=this.config.method,
-        n_samples=limit,
-        min_distance=distance,
-        seed=this.config.seed,
-        filenames=[table.filenames[row] for row in rows],
-        progress=lambda stage, done, _total, _note="": this.progress(stage, done, len(rows), note),
+    return _Picked(
+        select(
+            pool.get("EMBEDDINGS", Embeddings).vectors,
+            method=config.method,
+            n_samples=limit,
+            min_distance=None if least < 0 else least,
+            seed=config.seed,
+            filenames=pool.filenames,
+            progress=told,
+        )
     )
-    this.progress(Stage.SELECT, len(selection.indices), len(rows), note)
-    this.took(Stage.SELECT, since, len(rows))
-    return Results(table, duplicates, selection)
+
+
+def _by_strategies(config: RunConfig, pool: Pool, limit: int | None, told: Progress) -> _Picked:
+    """Let the strategies choose."""
+    from lightly_fs.selection.choose import Stop
+    from lightly_fs.selection.choose import choose as choose_from
+    from lightly_fs.selection.order import pick_distances
+    from lightly_fs.selection.strategies import Limits
+
+    entries = config.selection_config.strategies if config.selection_config else ()
+    strategies = [engine_strategy(entry) for entry in entries]
+    chosen = choose_from(pool, strategies, Limits(limit), told)
+    stopped = "min_distance" if chosen.stopped_by is Stop.MINIMUM_DISTANCE else chosen.stopped_by
+    distances = pick_distances(pool.get("EMBEDDINGS", Embeddings).vectors[chosen.indices])
+    return _Picked(Selection(chosen.indices, distances, str(stopped)), chosen)
 
 
 def nearest_selected(results: Results) -> Results:
@@ -61,5 +224,4 @@ def nearest_selected(results: Results) -> Results:
         return results
     vectors = results.table.vectors
     distances, positions = covering_distances(vectors[results.removed], vectors[results.selected])
-    nearest = (positions.astype(np.int64), distances)
-    return Results(results.table, results.duplicates, results.selection, nearest)
+    return replace(results, nearest=(positions.astype(np.int64), distances))

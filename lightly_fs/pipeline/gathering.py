@@ -1,0 +1,107 @@
+"""Everything that is known of the candidates of a selection, before it is made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lightly_fs.annotations.files import SourceFiles
+from lightly_fs.annotations.objects import Predictions
+from lightly_fs.artifacts import EmbeddedTable
+from lightly_fs.config import RunConfig
+from lightly_fs.config.selection import PRETAGGING_TASK
+from lightly_fs.errors import ModelError
+from lightly_fs.pipeline.context import RunContext
+from lightly_fs.pipeline.inputs import Known, query_file, read_annotations
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lightly_fs.embedding.embedder import Embedder
+    from lightly_fs.pipeline.crops import CropVectors
+
+logger = logging.getLogger(__name__)
+
+
+def gather(
+    this: RunContext,
+    table: EmbeddedTable,
+    rows: NDArray[np.int64],
+    embedder: Callable[[], Embedder],
+) -> Known:
+    """Read, predict and embed what the selection's inputs are made of.
+
+    Args:
+        rows: (N,) int64 candidates among the rows of the table, ascending.
+        embedder: Gives the model; called only when objects are to be embedded.
+    """
+    config = this.config
+    filenames = [table.filenames[row] for row in rows]
+    files = SourceFiles(this.source, this.reader)
+    metadata, predictions = read_annotations(config, files, filenames)
+    if config.pretagging:
+        from lightly_fs.pipeline.pretagging import pretag
+
+        predictions[PRETAGGING_TASK] = pretag(this, filenames)
+    known = Known(
+        table,
+        rows,
+        filenames,
+        metadata,
+        predictions,
+        _objects(this, table, rows, predictions, embedder),
+        _queries(config, table),
+    )
+    for file in known.invalid:
+        logger.warning("%s was left out: %s", file.path, file.reason)
+    return known
+
+
+def _objects(
+    this: RunContext,
+    table: EmbeddedTable,
+    rows: NDArray[np.int64],
+    predictions: Mapping[str, Predictions],
+    embedder: Callable[[], Embedder],
+) -> dict[str, CropVectors]:
+    """Cut and embed the objects, and the tiles, that inputs look at."""
+    chosen = this.config.selection_config
+    tasks = chosen.cropped() if chosen else []
+    if chosen is None or not tasks:
+        return {}
+    from lightly_fs.annotations.crops import object_crops, tile_crops
+    from lightly_fs.pipeline.crops import embed_crops
+
+    filenames = [table.filenames[row] for row in rows]
+    sizes = np.stack([table.widths[rows], table.heights[rows]], axis=1).astype(np.int64)
+    tilings = {task.name: task for task in chosen.auto_tasks}
+    found = {}
+    for task in tasks:
+        if (tiles := tilings.get(task)) is not None:
+            crops = tile_crops(
+                sizes, num_rows=tiles.num_rows, num_cols=tiles.num_cols, overlap=tiles.overlap
+            )
+        else:
+            crops = object_crops(predictions[task], sizes, padding=this.config.crops.padding)
+        found[task] = embed_crops(this, embedder, task, filenames, sizes, crops)
+    return found
+
+
+def _queries(config: RunConfig, table: EmbeddedTable) -> dict[str, NDArray[np.float32]]:
+    """Return the embeddings to be similar to, by the file that the configuration names."""
+    from lightly_fs.embedding.csv import read_vectors
+
+    entries = config.selection_config.strategies if config.selection_config else ()
+    names = dict.fromkeys(getattr(entry.input, "query", None) for entry in entries)
+    found = {name: read_vectors(query_file(name, config)) for name in names if name}
+    for name, vectors in found.items():
+        if vectors.shape[1] != table.vectors.shape[1]:
+            raise ModelError(
+                f"`{name}` holds embeddings of {vectors.shape[1]} values, those of this run "
+                f"have {table.vectors.shape[1]}",
+                hint="embed both with the same model",
+            )
+    return found
