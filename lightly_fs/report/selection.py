@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from lightly_fs.annotations.objects import Predictions
 
-PRETAGGING = "lightly_pretagging"
-"""The task whose predictions the program made itself."""
 THRESHOLD = "THRESHOLD"
 """The kind of strategies that remove candidates before anything is picked."""
 

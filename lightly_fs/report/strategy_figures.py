@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightly_fs.config.selection import PRETAGGING_TASK
 from lightly_fs.report.charts import (
     FAINT,
     FULL,
@@ -26,7 +27,7 @@ from lightly_fs.report.charts import (
 )
 from lightly_fs.report.classes import Bar, ClassComparison, bars
 from lightly_fs.report.lettering import mono_letters, shown
-from lightly_fs.report.selection import PRETAGGING, THRESHOLD, StrategyLine
+from lightly_fs.report.selection import THRESHOLD, StrategyLine
 from lightly_fs.report.statistics import Comparison
 from lightly_fs.report.strategies import StrategyReport, all_numbers, is_input
 from lightly_fs.report.tasks import TaskStatistics
@@ -75,8 +76,8 @@ def _drawn(report: StrategyReport) -> dict[str, Drawing]:
             made[f"task_{number}_classes"] = rendered(_classes(task.classes, HALF))
         if task.scores:
             made[f"task_{number}_scores"] = rendered(_numbers(_score_charts(task)))
-    if PRETAGGING in report.tasks:
-        classes = report.tasks[PRETAGGING].classes
+    if PRETAGGING_TASK in report.tasks:
+        classes = report.tasks[PRETAGGING_TASK].classes
         before, after = classes.input.amounts, classes.selected.amounts
         # The same classes in the same order, so that the two can be laid beside one another.
         order = np.argsort(-before, kind="stable")[: 2 * MAX_CLASSES]
