@@ -24,6 +24,9 @@ SOON_S = 5.0
 """When it gets the first about a model that is being loaded: a network may be slow or gone."""
 
 
+_WITH_RATE = (Stage.LIST, Stage.TRAIN, Stage.EMBED, Stage.PRETAG)
+
+
 class StageLines(AbstractContextManager["StageLines"]):
     """A line a stage: done of total, rate, note, elapsed; a live bar when stderr is a terminal."""
 
@@ -74,13 +77,13 @@ class StageLines(AbstractContextManager["StageLines"]):
         if self._stage is None:
             return
         done, total, note = self._last
-        counted = _counted(done, total)
+        shown = self._counted(done, total)
         task = self._tasks.get(self._stage)
         if task is None:
             name = self._stage.value
-            self._tasks[self._stage] = live.add_task(name, total=total, note=note, counted=counted)
+            self._tasks[self._stage] = live.add_task(name, total=total, note=note, counted=shown)
         else:
-            live.update(task, completed=done, total=total, note=note, counted=counted)
+            live.update(task, completed=done, total=total, note=note, counted=shown)
 
     def _finish(self) -> None:
         if self._stage is None:
@@ -95,23 +98,26 @@ class StageLines(AbstractContextManager["StageLines"]):
             click.echo(self._line(), err=True)
         self._stage = None
 
+    def _counted(self, done: int, total: int | None) -> str:
+        if total is None or done == total:
+            return counted(done, "crop" if self._stage is Stage.CROPS else "image") if done else ""
+        return f"{done:,} of {total:,}"
+
     def _line(self) -> str:
         done, total, note = self._last
         seconds = time.monotonic() - self._started
         stage = self._stage.value if self._stage else ""
-        parts = [_counted(done, total)] if done or total else []
-        if self._stage in (Stage.LIST, Stage.TRAIN, Stage.EMBED) and seconds > 0.5 and done:
+        parts = [self._counted(done, total)] if done or total else []
+        if (
+            self._stage in (Stage.LIST, Stage.TRAIN, Stage.EMBED, Stage.PRETAG)
+            and seconds > 0.5
+            and done
+        ):
             parts.append(f"{done / seconds:,.0f} img/s")
         if note:
             parts.append(note)
         parts.append(_clock(seconds))
         return f"{stage:<8} " + "   ".join(parts)
-
-
-def _counted(done: int, total: int | None) -> str:
-    if total is None or done == total:
-        return counted(done, "image") if done else ""
-    return f"{done:,} of {total:,}"
 
 
 def _clock(seconds: float) -> str:

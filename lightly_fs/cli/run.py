@@ -117,8 +117,9 @@ def _print_reasons(result: RunResult, filenames: Sequence[str], *, as_json: bool
         raise ValueError("the run did not end with a selection")
     found = {name: result.why.of(name) for name in filenames}
     for name in (name for name, one in found.items() if one is None):
+        near = [one for one in result.why.filenames if one.rpartition("/")[2] == name]
         raise ConfigError(
-            f"`{name}` was not selected",
+            f"`{name}` was not selected" + (f"; did you mean `{near[0]}`?" if near else ""),
             hint="--explain takes selected samples; data/removed_samples.csv of the finished run "
             "names the nearest selected one of every other",
         )

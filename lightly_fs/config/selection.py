@@ -9,7 +9,14 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lightly_fs.config.mistakes import lines_of, wrong
 from lightly_fs.errors import ConfigError
@@ -149,6 +156,22 @@ class BalanceStrategy(_Part):
     distribution: Distribution | None = Field(None, description="TARGET where a target is given.")
     strength: Strength = 1.0
 
+    @field_validator("target", mode="before")
+    @classmethod
+    def _labels(cls, given: object) -> object:
+        """Take `true` and `1`, which YAML reads as other than texts, for the labels they are."""
+        if not isinstance(given, Mapping):
+            return given
+        words = {True: "true", False: "false"}
+        return {
+            words[key]
+            if isinstance(key, bool)
+            else str(key)
+            if isinstance(key, int)
+            else key: ratio
+            for key, ratio in given.items()
+        }
+
     @model_validator(mode="after")
     def _ratios(self) -> BalanceStrategy:
         aims_at_target = self.distribution in (None, Distribution.TARGET)
@@ -242,8 +265,8 @@ class TilingTask(_Part):
 
     type: Literal["TILING"]
     name: Text
-    num_rows: int = Field(ge=1, le=1000)
-    num_cols: int = Field(ge=1, le=1000)
+    num_rows: int = Field(ge=1, le=100)
+    num_cols: int = Field(ge=1, le=100)
     overlap: float = Field(0.0, ge=0, lt=1)
 
 
@@ -300,7 +323,7 @@ def parse_selection(given: object, where: str = "selection_config.") -> Selectio
         ConfigError: Every mistake, one a line, with its path and what is allowed.
     """
     if not isinstance(given, Mapping):
-        kind = f"a {type(given).__name__}" if isinstance(given, list) else repr(given)
+        kind = "a list" if isinstance(given, list) else repr(given)[:60]
         raise ConfigError(
             f"`{where.rstrip('.: ')}` must hold n_samples and strategies, not {kind}",
             hint="docs/guides/selection.md has examples",

@@ -89,6 +89,16 @@ class NetworkConfig(Finite):
     width: int = Field(
         1, ge=1, le=16, description="The ResNet in `name` has so many times its channels."
     )
+    start_share: Probability = Field(
+        0.75,
+        description="After the last epoch, the weights of before and after training are averaged "
+        "(WiSE-FT); so large is the share of those of before, unless they were random.",
+    )
+    normalize_covariance: bool = Field(
+        default=True,
+        description="After the last epoch, end the network with a linear layer that evens out how "
+        "much random views of an image differ (within-class covariance normalisation).",
+    )
 
 
 class CriterionConfig(Finite):

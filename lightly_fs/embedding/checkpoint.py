@@ -21,6 +21,15 @@ State = Mapping[str, Tensor]
 RECORD = "lightly_fs"
 """Beside `state_dict` in the checkpoints of our training: `{"model": NAME, "input_size": S}`."""
 
+FINAL_LAYER = "final_layer"
+"""True in that record when the network ends with a linear layer, which training put there."""
+
+BACKBONE = "model.backbone."
+"""What the names of the network's tensors begin with in those checkpoints."""
+
+INNER = "network."
+"""What follows on it in the names of the network before such a layer."""
+
 _WRAPPERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema", "teacher"),
     *("state_dict", "model_state_dict", "model", "network", "net", "student"),
@@ -47,11 +56,14 @@ class Checkpoint:
         state: Tensors by name.
         model: Which network they are of, as our training recorded it; None in other files.
         input_size: S, pixels, that it was trained with; None in other files.
+        final_layer: Tensors of a linear layer behind that network, by `weight` and `bias`; None
+            without such a layer. `state` has them not.
     """
 
     state: State
     model: str | None = None
     input_size: int | None = None
+    final_layer: State | None = None
 
 
 def read_state(path: Path) -> State:
@@ -88,7 +100,30 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path} says that its network takes images of {size} pixels",
             hint=f"write an input_size from {_SMALLEST_INPUT} to {_LARGEST_INPUT} beside it",
         )
-    return Checkpoint(state, model, size)
+    ends = facts.get(FINAL_LAYER, False)
+    if not isinstance(ends, bool):
+        raise ModelError(
+            f"{path} has a record `{RECORD}` whose `{FINAL_LAYER}` is neither True nor False",
+            hint=f'"{FINAL_LAYER}": True, when the network ends with a linear layer',
+        )
+    if not ends:
+        return Checkpoint(state, model, size)
+    return Checkpoint(_inner(state), model, size, _layer(state))
+
+
+def _inner(state: State) -> State:
+    """Return the tensors without a final layer, named as those of a network without one."""
+    before, layer = f"{BACKBONE}{INNER}", f"{BACKBONE}{FINAL_LAYER}."
+    return {
+        f"{BACKBONE}{name.removeprefix(before)}" if name.startswith(before) else name: value
+        for name, value in state.items()
+        if not name.startswith(layer)
+    }
+
+
+def _layer(state: State) -> State:
+    prefix = f"{BACKBONE}{FINAL_LAYER}."
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
 
 
 def _tensors(path: Path, content: object) -> State:

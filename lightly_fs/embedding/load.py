@@ -30,6 +30,7 @@ from lightly_fs.embedding.colour_grid import build_colour_grid
 from lightly_fs.embedding.csv import CsvEmbedder
 from lightly_fs.embedding.download import download, is_url
 from lightly_fs.embedding.embedder import Embedder, Network
+from lightly_fs.embedding.final_layer import with_final_layer
 from lightly_fs.embedding.openvino_runtime import OpenVinoEmbedder
 from lightly_fs.embedding.torch_runtime import TorchEmbedder
 from lightly_fs.embedding.weights_file import require_file
@@ -137,9 +138,15 @@ def load_weights(path: Path, model: str = BUNDLED) -> Network:
     Raises:
         ModelError: The file cannot be read, or does not fit.
     """
-    network = _network_of(path, read_checkpoint(path), model)
+    checkpoint = read_checkpoint(path)
+    network = _with_end(path, _network_of(path, checkpoint, model), checkpoint)
     require_finite(str(path), network.module)
     return network
+
+
+def _with_end(path: Path, network: Network, checkpoint: Checkpoint) -> Network:
+    layer = checkpoint.final_layer
+    return network if layer is None else with_final_layer(network, layer, str(path))
 
 
 def _network_of(path: Path, checkpoint: Checkpoint, model: str) -> Network:
@@ -173,7 +180,8 @@ def _network_of(path: Path, checkpoint: Checkpoint, model: str) -> Network:
 def load_bundled(path: Path | None = None) -> Network:
     """Return the model that ships with the package, with its own or other weights of its shape."""
     if path is not None:
-        network = _bundled_with(path, read_checkpoint(path))
+        checkpoint = read_checkpoint(path)
+        network = _with_end(path, _bundled_with(path, checkpoint), checkpoint)
         require_finite(str(path), network.module)
         return network
     state = _as_float(read_state(bundled.BUNDLED_WEIGHTS))

@@ -15,7 +15,7 @@ from lightly_fs.config import RunConfig
 from lightly_fs.config.selection import PRETAGGING_TASK
 from lightly_fs.errors import ModelError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.inputs import Known, query_file, read_annotations
+from lightly_fs.pipeline.inputs import Known, read_annotations, read_query
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,11 +92,9 @@ def _objects(
 
 def _queries(config: RunConfig, table: EmbeddedTable) -> dict[str, NDArray[np.float32]]:
     """Return the embeddings to be similar to, by the file that the configuration names."""
-    from lightly_fs.embedding.csv import read_vectors
-
     entries = config.selection_config.strategies if config.selection_config else ()
     names = dict.fromkeys(getattr(entry.input, "query", None) for entry in entries)
-    found = {name: read_vectors(query_file(name, config)) for name in names if name}
+    found = {name: read_query(name, config) for name in names if name}
     for name, vectors in found.items():
         if vectors.shape[1] != table.vectors.shape[1]:
             raise ModelError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from lightly_fs.annotations.tasks import TaskSchema, TaskType, read_schema
 from lightly_fs.artifacts import EmbeddedTable
 from lightly_fs.config import PropertiesMode, RunConfig
 from lightly_fs.config import selection as asked
-from lightly_fs.errors import ConfigError
+from lightly_fs.errors import ConfigError, ModelError
 from lightly_fs.properties import PROPERTIES
 from lightly_fs.selection import pool as inputs
 from lightly_fs.selection import strategies
@@ -48,6 +48,8 @@ WITH_OBJECTS = (
 """Tasks whose predictions are places in an image, so that they can be cut out."""
 
 _PROPERTY = RESERVED + "."
+_ALIKE = 0.75
+"""How near (1: the same) a name must be to be suggested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,11 +202,12 @@ def check_inputs(config: RunConfig, files: AnnotationFiles) -> None:
         )
     custom = [key for key in _metadata_keys(chosen) if not key.startswith(_PROPERTY)]
     entries = {one.path: one for one in read_metadata_schema(files)} if custom else {}
-    for key in _metadata_keys(chosen):
-        if key in custom:
-            _require(key, entries, "metadata", "the schema has")
-        else:
-            _check_property(key.removeprefix(_PROPERTY), config)
+    for place, entry in enumerate(chosen.strategies):
+        if isinstance(given := entry.input, asked.MetadataInput):
+            where = f"selection_config.strategies[{place}].input.key"
+            _require(given.key, _known_keys(given.key, entries), where, "metadata")
+    if config.properties is PropertiesMode.OFF:
+        _refuse_properties(chosen)
     numeric = {key: key not in custom or entries[key].numeric for key in _metadata_keys(chosen)}
     schemas = {task: read_schema(files, task) for task in _read_tasks(chosen, config)}
     for place, entry in enumerate(chosen.strategies):
@@ -215,11 +218,18 @@ def check_inputs(config: RunConfig, files: AnnotationFiles) -> None:
         if (task := getattr(entry.input, "task", None)) in schemas:
             _check_task(entry, schemas[task], where)
         if query := getattr(entry.input, "query", None):
-            query_file(query, config)
+            read_query(query, config)
 
 
-def query_file(query: str, config: RunConfig) -> Path:
-    """Return where the embeddings lie that samples are to be similar to."""
+def read_query(query: str, config: RunConfig) -> NDArray[np.float32]:
+    """Return the (Q, D) embeddings that samples are to be similar to.
+
+    Raises:
+        ConfigError: There is no such file.
+        ModelError: It breaks the format, or an embedding is zero.
+    """
+    from lightly_fs.embedding.csv import read_vectors
+
     path = Path(config.shared_dir) / query
     if not path.is_file():
         raise ConfigError(
@@ -227,7 +237,13 @@ def query_file(query: str, config: RunConfig) -> Path:
             hint="`query` is a CSV or Parquet of embeddings, relative to `shared_dir`; "
             "a run writes data/selected_embeddings.csv",
         )
-    return path
+    vectors = read_vectors(path)
+    if not len(vectors) or not vectors.any(axis=1).all():
+        raise ModelError(
+            f"{path} holds {'an embedding of zeros' if len(vectors) else 'no embedding'}",
+            hint="nothing is similar to that",
+        )
+    return vectors
 
 
 def _metadata_keys(chosen: asked.SelectionConfig) -> list[str]:
@@ -246,11 +262,16 @@ def _read_tasks(chosen: asked.SelectionConfig, config: RunConfig) -> list[str]:
     return [task for task in tasks if task != asked.PRETAGGING_TASK]
 
 
-def _check_property(name: str, config: RunConfig) -> None:
-    _require(name, PROPERTIES, "property", "measured are")
-    if config.properties is PropertiesMode.OFF:
+def _known_keys(key: str, entries: Collection[str]) -> list[str]:
+    """Return the keys that a key may have been meant to be: measured, or of the schema."""
+    measured = [_PROPERTY + name for name in PROPERTIES]
+    return measured if key.startswith(_PROPERTY) else list(entries)
+
+
+def _refuse_properties(chosen: asked.SelectionConfig) -> None:
+    for key in (key for key in _metadata_keys(chosen) if key.startswith(_PROPERTY)):
         raise ConfigError(
-            f"the selection looks at `{_PROPERTY}{name}`, but properties=off measures nothing",
+            f"the selection looks at `{key}`, but properties=off measures nothing",
             hint="leave `properties` out",
         )
 
@@ -266,24 +287,26 @@ def _check_task(entry: asked.SelectionEntry, schema: TaskSchema, where: str) -> 
         )
     if isinstance(given, asked.ScoresInput):
         names = SCORE_NAMES[schema.task_type]
-        _require(given.score, names, "score", f"those of a {schema.task_type.value} task are")
+        _require(given.score, names, f"{where}.input.score", "score")
     named: Sequence[str] = getattr(given, "categories", None) or ()
+    place = f"{where}.input.categories"
     if isinstance(given, asked.PredictionsInput) and isinstance(
         entry.strategy, asked.BalanceStrategy
     ):
-        named = list(entry.strategy.target or {})
+        named, place = list(entry.strategy.target or {}), f"{where}.strategy.target"
     for name in named:
-        _require(name, schema.category_names, "category", f"those of `{schema.name}` are")
+        _require(name, schema.category_names, place, f"category of `{schema.name}`")
 
 
-def _require(name: str, known: Any, kind: str, text: str) -> None:  # noqa: ANN401 - a collection
+def _require(name: str, known: Collection[str], where: str, kind: str) -> None:
+    """Raise `ConfigError`, with what may have been meant, when there is no such name."""
     if name in known:
         return
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=_ALIKE)
     meant = f"; did you mean `{near[0]}`?" if near else ""
     raise ConfigError(
-        f"selection_config: there is no {kind} `{name}`{meant}",
-        hint=f"{text}: {', '.join(list(known)) or 'none'}",
+        f"`{where}`: there is no {kind} `{name}`{meant}",
+        hint=f"there are {', '.join(list(known)) or 'none'}",
     )
 
 
@@ -323,7 +346,6 @@ def _metadata(known: Known, given: Any, _config: RunConfig) -> inputs.Input:  # 
         return inputs.Numeric(known.table.properties[name][known.rows])
     if known.metadata is None:
         raise ValueError("the metadata was not read")
-    _require(given.key, known.metadata.columns, "metadata", "the schema has")
     column = known.metadata.columns[given.key]
     if isinstance(column, NumericColumn):
         return inputs.Numeric(column.values)

@@ -209,7 +209,7 @@ def _list(
     )
     if not run_dir.frozen:
         _try_model(config, model, inventory, progress, timings)
-        _try_selection(config, source, environ)
+        _try_selection(config, source, environ, inventory)
         if config.pretagging:
             from lightly_fs.pipeline.pretagging import check_pretagging
 
@@ -257,13 +257,19 @@ def _try_model(
         check_model(config.model)
 
 
-def _try_selection(config: RunConfig, source: Source, environ: Mapping[str, str]) -> None:
+def _try_selection(
+    config: RunConfig, source: Source, environ: Mapping[str, str], inventory: Inventory
+) -> None:
     """Let a mistake in the selection's inputs show while its configuration can be corrected.
 
     Raises:
         ConfigError: As `check_inputs`.
         DatasourceError: As `check_inputs`.
     """
+    if config.selected_sequence_length > 1:
+        from lightly_fs.selection.sequences import sequences_of
+
+        sequences_of(inventory.table["filename"].to_pylist(), config.selected_sequence_length)
     if config.selection_config is None:
         return
     from lightly_fs.annotations.files import SourceFiles

@@ -83,8 +83,15 @@ def choose(this: RunContext, embedder: Callable[[], Embedder]) -> Choice:
     record = None
     if config.selection_config is not None and picked.chosen is not None:
         record = _record(config.selection_config, picked.chosen, kept, pool)
-    this.progress(Stage.SELECT, len(selection.indices), len(rows), found)
+    left_out = {
+        "near duplicates": 0 if near is None else len(near.removed),
+        "removed by thresholds": 0 if record is None else len(record.thresholded),
+    }
+    counts = [f"{len(duplicates):,} duplicates"] + [f"{n:,} {k}" for k, n in left_out.items() if n]
+    this.progress(Stage.SELECT, len(selection.indices), len(rows), f"({', '.join(counts)})")
     this.took(Stage.SELECT, since, len(rows))
+    if not len(selection.indices):
+        logger.warning("nothing was selected of %s", ", ".join([f"{len(rows):,} images", *counts]))
     invalid = [(file.path, file.reason) for file in known.invalid]
     results = Results(table, duplicates, selection, near=near, record=record, invalid=invalid)
     return Choice(results, known, pool)

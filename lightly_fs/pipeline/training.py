@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from lightly_fs.artifacts.run_dir import ELSEWHERE
 from lightly_fs.decoding.loader import ImageBatch, image_batches
+from lightly_fs.embedding.checkpoint import BACKBONE
 from lightly_fs.embedding.checkpoint import RECORD as CARD
 from lightly_fs.embedding.embed import decode_settings
 from lightly_fs.embedding.embedder import Network
+from lightly_fs.embedding.final_layer import final_layer, has_final_layer, with_final_layer
 from lightly_fs.embedding.load import cache_directory, start_embedder
 from lightly_fs.errors import ArtifactError, ConfigError
 from lightly_fs.pipeline.context import RunContext
@@ -25,7 +27,13 @@ from lightly_fs.report.lettering import counted
 from lightly_fs.training import memory
 from lightly_fs.training.checkpoint import Checkpoints, Content, Origin, checkpoint_name, misfit
 from lightly_fs.training.distributed import trainer_of
-from lightly_fs.training.network import CPU, starting_head, starting_weights, training_devices
+from lightly_fs.training.network import (
+    CPU,
+    starting_head,
+    starting_weights,
+    starts_random,
+    training_devices,
+)
 from lightly_fs.training.pack import Pack
 from lightly_fs.training.packs import claim, sweep_packs
 from lightly_fs.training.simclr import summary
@@ -43,7 +51,6 @@ SAVE_EVERY_S = 60.0
 RECORD = "data/training.json"
 _COPY = 2
 """Copies to cut views from have so many times a view's side: small crops stay sharp."""
-_BACKBONE = "model.backbone."
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +165,8 @@ class _Work:
             mean=self._network.mean,
             std=self._network.std,
             copies=copies,
+            plain=self._pack.plain(),
+            pretrained=not starts_random(self._this.config),
             head=self._head,
             origin=self._origin,
             resumed=resumed,
@@ -313,10 +322,12 @@ def _require_batch(config: RunConfig, n_images: int, which: str) -> None:
 def _trained(network: Network, content: Content) -> Network:
     """Return the network with the weights of a checkpoint."""
     state = {
-        name.removeprefix(_BACKBONE): value
+        name.removeprefix(BACKBONE): value
         for name, value in content["state_dict"].items()
-        if name.startswith(_BACKBONE)
+        if name.startswith(BACKBONE)
     }
+    if has_final_layer(state) and not has_final_layer(network.state):
+        network = with_final_layer(network, final_layer(state), checkpoint_name(content["epoch"]))
     module = network.module
     try:
         module.load_state_dict(state)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,8 @@ def lead(report: Report) -> str:
     usable = counts.selected + counts.removed
     if usable == 1:
         text = "1 image was usable. "
+    elif (length := report.given.config.selected_sequence_length) > 1:
+        text = f"{usable:,} images were usable; sequences of {length} were selected. "
     else:
         text = f"{usable:,} images were usable and different from one another. "
     if report.strategies is not None:
@@ -100,6 +103,8 @@ def _chooser(report: Report) -> str:
 def stopped(report: Report) -> str:
     """Return why the selection ended, as a clause."""
     reason = report.given.selection.stopped_by
+    if reason == "all" and report.given.config.selected_sequence_length > 1:
+        return "every sequence that was left to choose from was selected"
     if reason == "all" and report.strategies is not None:
         return "every image that was left to choose from was selected"
     return STOPPED.get(reason, reason)
@@ -122,7 +127,7 @@ def nothing_left_out(report: Report) -> str:
     words = []
     if counts.inventory == counts.embedded:
         words.append("Every image of the inventory was read and decoded.")
-    if not counts.duplicate:
+    if not counts.duplicate and report.given.config.selected_sequence_length == 1:
         words.append("No two images show exactly the same.")
     return " ".join(words)
 
@@ -298,17 +303,34 @@ def configuration(config: RunConfig) -> list[tuple[str, str, bool]]:
     defaults = dict(_flat(RunConfig.model_validate({}).model_dump(mode="json")))
     return [
         (key, "—" if value in ("", "null") else without_secrets(value), value != defaults.get(key))
-        for key, value in _flat(config.model_dump(mode="json"))
+        for key, value in _flat(_with_selection(config.model_dump(mode="json")))
         if config.enable_training or not key.startswith("lightly.")
     ]
+
+
+def _with_selection(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys with those of `selection_config` alone that were set."""
+    chosen = values["selection_config"]
+    return values if chosen is None else {**values, "selection_config": _given(chosen)}
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for place, one in enumerate(value):
+                yield from _flat(_given(one), f"{prefix}{key}[{place}].")
         else:
             yield prefix + key, value if isinstance(value, str) else json.dumps(value)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was set of an entry of a list, whose other keys say nothing."""
+    inner = {
+        key: _given(value) if isinstance(value, Mapping) else value for key, value in values.items()
+    }
+    return {key: value for key, value in inner.items() if value not in (None, {}, [])}
 
 
 def model_rows(report: Report) -> list[tuple[str, str]]:

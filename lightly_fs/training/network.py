@@ -18,8 +18,8 @@ from lightly_fs.embedding.embedder import Network
 from lightly_fs.embedding.load import choose_device, load_network
 from lightly_fs.errors import ConfigError, MissingExtraError
 from lightly_fs.training import memory
+from lightly_fs.training.simclr import HEAD
 
-_HEAD = "model.projection_head."
 _logger = logging.getLogger(__name__)
 
 
@@ -70,7 +70,7 @@ def starting_head(config: RunConfig) -> State:
     if not config.checkpoint:
         return {}
     state = read_state(Path(config.shared_dir, config.checkpoint))
-    return {n.removeprefix(_HEAD): value for n, value in state.items() if n.startswith(_HEAD)}
+    return {n.removeprefix(HEAD): value for n, value in state.items() if n.startswith(HEAD)}
 
 
 def starting_weights(config: RunConfig, network: Network, head: State) -> str:
@@ -78,19 +78,23 @@ def starting_weights(config: RunConfig, network: Network, head: State) -> str:
 
     What the same seed draws may differ in its last bits on another CPU.
     """
-    given = bool(config.checkpoint or config.weights)
-    drawn = (
-        not config.lightly.pre_trained
-        or config.weights == "random"
-        or (config.lightly.model.name and not given)
-    )
-    if drawn:
+    if starts_random(config):
         return f"drawn from seed {config.lightly.seed}"
     digest = hashlib.sha256(network.weights_sha256().encode())
     for name, value in sorted(head.items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def starts_random(config: RunConfig) -> bool:
+    """Say whether the network starts from weights that are drawn."""
+    given = bool(config.checkpoint or config.weights)
+    return (
+        not config.lightly.pre_trained
+        or config.weights == "random"
+        or bool(config.lightly.model.name and not given)
+    )
 
 
 def training_devices(config: RunConfig) -> Devices:

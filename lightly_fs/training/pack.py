@@ -133,6 +133,11 @@ class Pack:
         shards = self.shards()
         return Copies([self.directory / f"{n:05d}" / _COPIES for n in shards], self.copy_size)
 
+    def plain(self) -> Copies:
+        """Return what the model embeds, of all shards that are there."""
+        shards = self.shards()
+        return Copies([self.directory / f"{n:05d}" / _PIXELS for n in shards], self.size)
+
     def remove(self) -> None:
         """Delete the pack; nothing there is no error."""
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -147,7 +152,7 @@ class Pack:
 
 
 class Copies:
-    """The larger copies of all images, by row over all shards; maps files when they are used."""
+    """All images in one size, by row over all shards; maps files when they are used."""
 
     def __init__(self, files: Sequence[Path], side: int) -> None:
         self._files, self._side = list(files), side

@@ -20,6 +20,10 @@ REFERENCE_BATCH = 256
 WARM_UP = 0.05
 """Share of all steps in which the learning rate rises to its peak."""
 
+HEAD = "model.projection_head."
+"""What the names of the projection head's tensors begin with in a checkpoint."""
+_FIRST = "layers.0.weight"
+
 
 class SimCLR(nn.Module):
     """A network and the projection head that only training uses.
@@ -77,6 +81,20 @@ class SimCLR(nn.Module):
             return False
         self.projection_head.load_state_dict(dict(state))
         return True
+
+
+def behind_layer(head: State, weight: Tensor) -> State:
+    """Return a projection head for embeddings that have gone through one more linear layer.
+
+    Its first layer undoes the new one. What that adds to all embeddings alike, the head's batch
+    norm takes away again.
+
+    Args:
+        head: Of `SimCLR.projection_head`.
+        weight: (D, D) float64, of full rank.
+    """
+    undone = torch.linalg.solve(weight.T, head[_FIRST].double().T).T
+    return {**head, _FIRST: undone.float()}
 
 
 def criterion(settings: TrainingConfig, *, gather: bool) -> nn.Module:

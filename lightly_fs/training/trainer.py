@@ -20,15 +20,24 @@ import lightly_fs
 from lightly_fs.artifacts.run_dir import ELSEWHERE
 from lightly_fs.config.training import TrainingConfig
 from lightly_fs.cpus import usable_cpus
-from lightly_fs.embedding.checkpoint import RECORD, State
+from lightly_fs.embedding.checkpoint import BACKBONE, FINAL_LAYER, RECORD, State
+from lightly_fs.embedding.final_layer import add_layer, has_final_layer
 from lightly_fs.errors import ModelError
 from lightly_fs.training import memory
 from lightly_fs.training.checkpoint import Content, Origin, misfit
 from lightly_fs.training.metrics import Quality, measure_quality
 from lightly_fs.training.network import Devices
 from lightly_fs.training.pack import Copies
-from lightly_fs.training.simclr import SimCLR, criterion, learning_rate, optimizer
+from lightly_fs.training.simclr import (
+    HEAD,
+    SimCLR,
+    behind_layer,
+    criterion,
+    learning_rate,
+    optimizer,
+)
 from lightly_fs.training.views import EpochBatches, ViewMaker, Views, held_out, view_loader
+from lightly_fs.training.within_class import Images, Layer, fitted_layer
 
 _MEASURED = 2**31
 """Stands for the epoch in the seed of the views that are measured, which never change."""
@@ -48,7 +57,9 @@ class Plan:
         name: Of the network.
         size: Side of the views and of the network's inputs.
         mean: The network's normalisation, as is `std`.
-        copies: The images to train on.
+        copies: The images to train on, as `pack.Copies` of twice the side.
+        plain: The same rows as the network embeds them.
+        pretrained: Whether the network comes with weights that are worth keeping a share of.
         head: Projection head to start from; empty for a new one.
         origin: Whose checkpoints these are.
         resumed: The checkpoint to go on from.
@@ -61,6 +72,8 @@ class Plan:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     copies: Copies
+    plain: Copies
+    pretrained: bool
     head: State
     origin: Origin
     resumed: Content | None = None
@@ -71,7 +84,9 @@ class Trainer:
 
     Attributes:
         epoch: The next one; the same as how many are done.
-        history: What was measured, epoch by epoch; the first entry is from before training.
+        history: What was measured, epoch by epoch; the first entry is from before training. When
+            the network was averaged or normalised after the last epoch, one more entry with the
+            number of that epoch says what that changed, with `start_share` and `normalized`.
     """
 
     def __init__(self, plan: Plan, backbone: nn.Module, rank: int = 0) -> None:
@@ -80,6 +95,8 @@ class Trainer:
         with memory.allocating(plan.settings, self.device, hint=ELSEWHERE):
             self._build(backbone)
         self.epoch = 0
+        self._layer: Layer | None = None
+        self._start = _copies(self.model.backbone) if self._start_share else {}
         self.history: list[dict[str, float | int | None]] = []
         self._prepare_images()
         if plan.resumed is not None:
@@ -132,16 +149,22 @@ class Trainer:
                 )
             self.epoch += 1
             self._note(loss)
+            if self.epoch == settings.trainer.max_epochs and self.rank == 0:
+                self._finish(workers)
             yield self.epoch - 1
 
     def checkpoint(self) -> Content:
         """Return a copy of all that `lightly_epoch_X.ckpt` holds after the epochs so far."""
-        own = self.model.state_dict()
         losses = self.criterion
+        backbone, head = self._states()
         card = {"model": self.plan.name, "input_size": self.plan.size}
+        card |= {FINAL_LAYER: True} if has_final_layer(backbone) else {}
         return {
             RECORD: card | asdict(self.plan.origin),
-            "state_dict": {f"model.{name}": _copied(value) for name, value in own.items()},
+            "state_dict": {
+                **{f"{BACKBONE}{name}": value for name, value in backbone.items()},
+                **{f"{HEAD}{name}": value for name, value in head.items()},
+            },
             "epoch": self.epoch - 1,
             "global_step": self.epoch * len(self._batches),
             "optimizer_states": [copy.deepcopy(self.optimizer.state_dict())],
@@ -152,6 +175,14 @@ class Trainer:
             "processes": self.plan.devices.count,
             "package_version": lightly_fs.__version__,
         }
+
+    def _states(self) -> tuple[State, State]:
+        """Return copies of the tensors of the network as it embeds, and of the projection head."""
+        backbone, head = _copies(self.model.backbone), _copies(self.model.projection_head)
+        if self._layer is None:
+            return backbone, head
+        weight, bias = (torch.from_numpy(part) for part in self._layer)
+        return add_layer(backbone, weight, bias), behind_layer(head, weight)
 
     @property
     def images(self) -> int:
@@ -208,6 +239,38 @@ class Trainer:
                 report(self.epoch, done, float(total) / (number + 1))
         return float(total) / max(1, len(self._batches))
 
+    @property
+    def _start_share(self) -> float:
+        return self.plan.settings.model.start_share if self.plan.pretrained else 0.0
+
+    def _finish(self, workers: int) -> None:
+        """Average the network with the one it was, normalise it, and measure what that changed."""
+        share = self._start_share
+        if share:
+            trained = _copies(self.model.backbone)
+            self.model.backbone.load_state_dict(averaged(trained, self._start, share))
+        if self.plan.settings.model.normalize_covariance:
+            self._layer = self._fitted(workers)
+            if self._layer is None:
+                _logger.warning("views of an image do not differ: the network is not normalised")
+        if share or self._layer is not None:
+            quality = self._quality()
+            made = {"start_share": share, "normalized": self._layer is not None}
+            self.history.append(self.history[-1] | made | (asdict(quality) if quality else {}))
+
+    def _fitted(self, workers: int) -> Layer | None:
+        plan, settings = self.plan, self.plan.settings
+        views = Views(plan.copies, self._make, settings.seed)
+        self.model.eval()
+        return fitted_layer(
+            self._embedded,
+            Images(plan.plain, views, self._batches.rows),
+            seed=settings.seed,
+            # No more images at once than a training step has: what fits there fits here.
+            batch=settings.loader.batch_size,
+            workers=workers,
+        )
+
     def _note(self, loss: float | None) -> None:
         """Measure the embedding and add it to the history."""
         entry: dict[str, float | int | None] = {
@@ -227,17 +290,19 @@ class Trainer:
         self.model.eval()
         # No more images at once than a training step has: what fits there fits here.
         size = 2 * self.plan.settings.loader.batch_size
+        both = [
+            np.concatenate([self._embedded(part) for part in torch.split(views, size)])
+            for views in self._measured.unbind(1)
+        ]
+        if self._layer is not None:
+            both = [self._layer(vectors) for vectors in both]
+        return measure_quality(torch.from_numpy(both[0]), torch.from_numpy(both[1]))
+
+    def _embedded(self, images: Tensor) -> NDArray[np.float64]:
+        """Return (B, D) of images (B, S, S, 3) uint8, by the network in eval mode."""
         with torch.inference_mode():
-            both = [
-                torch.cat(
-                    [
-                        self.model.embed(part.to(self.device)).float()
-                        for part in torch.split(self._measured[:, view], size)
-                    ]
-                )
-                for view in (0, 1)
-            ]
-        return measure_quality(both[0], both[1])
+            vectors: Tensor = self.model.embed(images.to(self.device)).double().cpu()
+            return vectors.numpy()
 
     def _restore(self, content: Content) -> None:
         state = {
@@ -283,6 +348,28 @@ def _precision(settings: TrainingConfig, device: torch.device) -> torch.dtype:
 
 def _distributed(model: SimCLR, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def averaged(trained: State, start: State, share: float) -> dict[str, Tensor]:
+    """Return the tensors between those of a trained network and those it started from.
+
+    Wortsman et al., "Robust fine-tuning of zero-shot models", 2022.
+
+    Args:
+        trained: By name.
+        start: Of the same names and shapes.
+        share: From 0 to 1, how much of `start` is in them; what counts steps is `trained`'s.
+    """
+    return {
+        name: torch.lerp(value.double(), start[name].double(), share).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for name, value in trained.items()
+    }
+
+
+def _copies(module: nn.Module) -> dict[str, Tensor]:
+    return {name: _copied(value) for name, value in module.state_dict().items()}
 
 
 def _copied(value: Tensor) -> Tensor:

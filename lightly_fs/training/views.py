@@ -6,7 +6,7 @@ The same views come out whatever the number of processes that make them, and aft
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -96,6 +96,7 @@ class EpochBatches(Sampler[list[Key]]):
 
     Attributes:
         epoch: Which epoch the next iteration gives.
+        rows: All that are trained on.
     """
 
     def __init__(
@@ -109,21 +110,22 @@ class EpochBatches(Sampler[list[Key]]):
         world: int = 1,
     ) -> None:
         self.epoch = 0
-        self._rows, self._batch, self._seed = rows, batch_size, seed
+        self.rows = rows
+        self._batch, self._seed = batch_size, seed
         self._drop_last, self._rank, self._world = drop_last, rank, world
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self._rows), self._batch * self._world)
+        full, rest = divmod(len(self.rows), self._batch * self._world)
         # Two images are the least that can be told apart.
         return full if self._drop_last or rest < 2 * self._world else full + 1
 
     @property
     def images(self) -> int:
         """Images in an epoch, over all processes."""
-        return min(len(self) * self._batch * self._world, len(self._rows))
+        return min(len(self) * self._batch * self._world, len(self.rows))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = self._rows
+        order = self.rows
         if self._seed is not None:
             order = np.random.default_rng((self._seed, self.epoch)).permutation(order)
         step = self._batch * self._world
@@ -135,8 +137,8 @@ class EpochBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(row)) for row in mine]
 
 
-def view_loader(views: Views, batches: EpochBatches, workers: int) -> DataLoader[Tensor]:
-    """Return the loader of one process: batches (B, 2, S, S, 3) uint8 of the epoch that is set."""
+def view_loader(views: Views, batches: Iterable[list[Key]], workers: int) -> DataLoader[Tensor]:
+    """Return a loader of batches (B, 2, S, S, 3) uint8; `EpochBatches` gives an epoch's."""
     return DataLoader(
         views,
         batch_sampler=batches,

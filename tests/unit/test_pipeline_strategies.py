@@ -242,7 +242,7 @@ def test_every_pick_is_explained(bucket, tmp_path):
 
 MISTAKES = [
     (entry(metadata("weather.temperatur"), type="WEIGHTS"), "did you mean `weather.temperature`?"),
-    (entry(metadata("lightly.sharpnes"), type="WEIGHTS"), "did you mean `sharpness`?"),
+    (entry(metadata("lightly.sharpnes"), type="WEIGHTS"), "did you mean `lightly.sharpness`?"),
     (entry(metadata("weather.kind"), type="WEIGHTS"), "WEIGHTS needs a number"),
     (entry(metadata("weather.temperature"), type="BALANCE", distribution="INPUT"),
      "BALANCE needs"),
@@ -251,9 +251,9 @@ MISTAKES = [
     (entry({"type": "EMBEDDINGS", "task": "lightly_pretagging"}, type="DIVERSITY"),
      "no pretagging"),
     (entry({"type": "SCORES", "task": "kind", "score": "margin"}, type="WEIGHTS"), "no score"),
-    (entry({**COUNT, "categories": ["cra"]}, type="WEIGHTS"), "did you mean `car`?"),
+    (entry({**COUNT, "categories": ["carr"]}, type="WEIGHTS"), "did you mean `car`?"),
     (entry({"type": "PREDICTIONS", "task": "boxes", "name": "CLASS_DISTRIBUTION"},
-           type="BALANCE", target={"bike": 0.5}), "there is no category `bike`"),
+           type="BALANCE", target={"bike": 0.5}), "there is no category of `boxes` `bike`"),
     (entry({**EMBEDDINGS, "query": "nope.csv"}, type="SIMILARITY"), "to be similar to"),
 ]  # fmt: skip
 
@@ -270,6 +270,21 @@ def test_a_score_that_the_predictions_do_not_give_is_refused(bucket, tmp_path):
     score = {"type": "SCORES", "task": "boxes", "score": "uncertainty_margin"}
     with pytest.raises(ConfigError, match="have no `probabilities`"):
         select(bucket, tmp_path, entry(score, type="WEIGHTS"))
+
+
+@pytest.mark.parametrize("content", ["filenames,embedding_0,labels\n", "x\n", "\0\1"])
+def test_a_query_that_is_none_shows_before_an_image_is_read(bucket, tmp_path, content):
+    (tmp_path / "q.csv").write_text(content)
+    like = entry({**EMBEDDINGS, "query": "q.csv"}, type="SIMILARITY")
+    with pytest.raises(ModelError, match=r"q\.csv"):
+        select(bucket, tmp_path / "o", like, more=(f"shared_dir={tmp_path}",))
+    assert not list((tmp_path / "o").rglob("*.parquet"))
+
+
+def test_sequences_longer_than_everything_show_before_an_image_is_read(bucket, tmp_path):
+    with pytest.raises(ConfigError, match="25"):
+        select(bucket, tmp_path, DIVERSITY, more=("selected_sequence_length=25",), n_samples=25)
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def test_objects_need_a_model(bucket, tmp_path):

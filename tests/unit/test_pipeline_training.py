@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from lightly_fs import pipeline
 from lightly_fs.artifacts.parts import read_parts
 from lightly_fs.config import load_config
 from lightly_fs.datasource.directory_reader import DirectoryReader
+from lightly_fs.embedding.load import load_weights
 from lightly_fs.errors import (
     ArtifactError,
     ConfigError,
@@ -21,6 +23,7 @@ from lightly_fs.errors import (
 )
 from lightly_fs.pipeline import training
 from lightly_fs.types import Stage
+from tests.images import jpeg, scene
 
 TINY = (
     *("model=timm/test_resnet.r160_in1k", "weights=random", "lightly.collate.input_size=32"),
@@ -79,7 +82,8 @@ def test_a_complete_run_has_checkpoint_record_and_report(finished):
     assert result.counts.check() is None
     assert {"lightly_epoch_1.ckpt", "data/training.json", "plots/training.png"} <= names
     assert record["checkpoint"] == "lightly_epoch_1.ckpt"
-    assert [entry["epoch"] for entry in record["epochs"]] == [0, 1, 2]
+    assert [entry["epoch"] for entry in record["epochs"]] == [0, 1, 2, 2]
+    assert [entry.get("normalized", False) for entry in record["epochs"]] == [False] * 3 + [True]
     assert {"loss", "knn", "alignment", "uniformity"} <= record["epochs"][-1].keys()
     assert record["settings"]["loader"]["batch_size"] == 8
     assert result.as_json()["training"] == record["epochs"]
@@ -187,6 +191,43 @@ def test_checkpoints_in_between_are_thrown_away(images, tmp_path, monkeypatch):
     result = run_on(images, tmp_path, *TRAIN, *words, until=Stage.TRAIN)
 
     assert [path.name for path in result.directory.glob("*.ckpt")] == ["lightly_epoch_3.ckpt"]
+
+
+def test_the_container_had_no_final_layer(images, embedded, tmp_path):
+    """Without the key the checkpoint holds what it always held."""
+    plain = run_on(images, tmp_path, *TRAIN, "lightly.model.normalize_covariance=False")
+    inner = {
+        name.replace("backbone.network.", "backbone."): value
+        for name, value in state(embedded[1].directory).items()
+        if "backbone.network." in name
+    }
+
+    assert len(plain.training) == len(embedded[1].training) - 1
+    assert all(torch.equal(state(plain.directory)[name], value) for name, value in inner.items())
+    assert not [name for name in state(plain.directory) if "final_layer" in name]
+
+
+def test_the_default_keys_train_on_a_small_domain(tmp_path):
+    """Half as many images as the bundled network has dimensions; the batch size is the default."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for number in range(64):
+        (tmp_path / "in" / f"{number:02d}.jpg").write_bytes(jpeg(scene(number, 96, 96)))
+    keys = [f"input_dir={tmp_path / 'in'}", f"output_dir={tmp_path / 'out'}", "run_directory=r"]
+    words = [*keys, f"cache_dir={tmp_path / 'cache'}", "device=cpu", "enable_training=True"]
+    config = load_config([*words, "lightly.trainer.max_epochs=1"])
+    result = pipeline.run(config, {}, until=Stage.EMBED)
+    made = vectors(result).vectors
+    again = load_weights(result.directory / "lightly_epoch_0.ckpt")
+
+    assert made.shape == (64, 128)
+    assert np.isfinite(made).all()
+    assert np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    # Around zero, no direction is that of all images.
+    assert np.linalg.norm(made.mean(axis=0)) < 0.2
+    assert result.training[-1]["normalized"] is True
+    assert result.training[-1]["start_share"] == 0.75
+    assert (again.name, again.input_size) == ("bundled", 64)
 
 
 def test_no_epochs_train_nothing(images, tmp_path):
@@ -382,7 +423,7 @@ def test_the_command_trains_and_says_what_it_measured(images, tmp_path):
     done = CliRunner().invoke(train_stage, words)
 
     assert done.exit_code == 0, done.output
-    assert [entry["epoch"] for entry in json.loads(done.stdout)["training"]] == [0, 1, 2]
+    assert [entry["epoch"] for entry in json.loads(done.stdout)["training"]] == [0, 1, 2, 2]
     assert "enable_training=True" in done.stderr
     assert (tmp_path / "out" / "r" / "lightly_epoch_1.ckpt").exists()
     assert not (tmp_path / "out" / "r" / "parts").exists()

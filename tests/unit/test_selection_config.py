@@ -185,3 +185,8 @@ def test_a_count_is_a_multiple_of_the_sequence_length():
         load_config([word, "selected_sequence_length=4"])
     with pytest.raises(ConfigError, match="would tear sequences"):
         load_config(["selected_sequence_length=4", "near_duplicates.max_distance=0.1"])
+
+
+def test_labels_that_yaml_takes_for_other_values_are_labels():
+    given = config(entry(CLASSES, type="BALANCE", target={True: 0.5, 2: 0.2}))
+    assert parse_selection(given).strategies[0].strategy.target == {"true": 0.5, "2": 0.2}

@@ -70,6 +70,8 @@ def plan(pack: Pack, *, processes: int = 1, resumed=None, **groups) -> Plan:
         mean=network.mean,
         std=network.std,
         copies=pack.copies(),
+        plain=pack.plain(),
+        pretrained=True,
         head={},
         origin=ORIGIN,
         resumed=resumed,

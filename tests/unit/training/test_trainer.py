@@ -1,17 +1,20 @@
 """The loop: it learns, it resumes bit for bit, it shares the work, and it says what went wrong."""
 
+import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lightly_fs.embedding.final_layer import WithFinalLayer
 from lightly_fs.errors import ModelError
 from lightly_fs.training.checkpoint import load_checkpoint
 from lightly_fs.training.distributed import trainer_of
 from lightly_fs.training.trainer import Trainer
 from tests.unit.embedding.networks import small_network
-from tests.unit.training.small import make_pack, nobody, plan
+from tests.unit.training.small import SIZE, make_pack, nobody, plan
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +50,10 @@ def test_training_changes_every_weight_and_lowers_the_loss(pack):
     made = plan(pack, trainer={"max_epochs": 30}, optimizer={"lr": 8.0})
     content = trained(made)
     before = small_network().module.state_dict()
-    losses = [entry["loss"] for entry in content["history"][1:]]
+    losses = [entry["loss"] for entry in content["history"][1:31]]
 
     for name, value in before.items():
-        assert not torch.equal(value, content["state_dict"][f"model.backbone.{name}"])
+        assert not torch.equal(value, content["state_dict"][f"model.backbone.network.{name}"])
     assert len(losses) == 30
     assert sum(losses[-8:]) < sum(losses[:8])
     assert content["epoch"] == 29
@@ -77,6 +80,118 @@ def test_a_resumed_training_ends_bit_for_bit_the_same(pack, groups, after):
     assert not same(whole, first)
     assert same(whole, resumed)
     assert whole["history"] == resumed["history"]
+
+
+KEPT = {"model": {"normalize_covariance": False, "start_share": 0}}
+AS_TRAINED = {"model": {"start_share": 0}}
+
+
+def test_the_network_ends_with_a_layer_that_is_measured(pack):
+    content, kept = trained(plan(pack, **AS_TRAINED)), trained(plan(pack, **KEPT))
+    names = [name for name in content["state_dict"] if "final_layer" in name]
+
+    assert [entry["epoch"] for entry in content["history"]] == [0, 1, 2, 3, 3]
+    assert content["history"][:-1] == kept["history"]
+    assert content["history"][-1]["normalized"] is True
+    assert content["history"][-1]["loss"] == content["history"][-2]["loss"]
+    assert content["history"][-1]["uniformity"] != content["history"][-2]["uniformity"]
+    assert names == [f"model.backbone.final_layer.{name}" for name in ("weight", "bias")]
+    assert (content["lightly_fs"]["final_layer"], "final_layer" in kept["lightly_fs"]) == (
+        True,
+        False,
+    )
+    for name, value in kept["state_dict"].items():
+        if "backbone" in name:
+            inner = name.replace("backbone.", "backbone.network.")
+            assert torch.equal(value, content["state_dict"][inner])
+
+
+def test_the_weights_lie_between_those_of_before_and_after(pack):
+    only = {"normalize_covariance": False, "start_share": 0.75}
+    content, kept = trained(plan(pack, model=only)), trained(plan(pack, **KEPT))
+    start = small_network().module.state_dict()
+
+    assert content["history"][:-1] == kept["history"]
+    assert (content["history"][-1]["start_share"], content["history"][-1]["normalized"]) == (
+        0.75,
+        False,
+    )
+    for name, value in start.items():
+        made, after = (one["state_dict"][f"model.backbone.{name}"] for one in (content, kept))
+        if value.is_floating_point():
+            assert torch.allclose(made, 0.75 * value + 0.25 * after, atol=1e-6)
+            assert not torch.equal(made, after)
+        else:
+            assert torch.equal(made, after)
+
+
+def test_nothing_is_kept_of_random_weights(pack):
+    made = plan(pack, model={"normalize_covariance": False})
+    object.__setattr__(made, "pretrained", False)
+    assert same(trained(made), trained(plan(pack, **KEPT)))
+
+
+def network_of(content, module):
+    """Return the network with the tensors of a checkpoint."""
+    prefix = "model.backbone."
+    state = {n.removeprefix(prefix): v for n, v in content["state_dict"].items() if prefix in n}
+    module.load_state_dict(state)
+    return module.eval()
+
+
+def test_the_layer_centres_the_images_and_makes_views_differ_more_evenly(pack):
+    content, kept = trained(plan(pack, **AS_TRAINED)), trained(plan(pack, **KEPT))
+    dimensions = torch.zeros(24, 24), torch.zeros(24)
+    ended = network_of(content, WithFinalLayer(small_network().module, *dimensions))
+    plain = network_of(kept, small_network().module)
+    trainer = Trainer(plan(pack), small_network().module)
+    views = torch.stack([trainer._make(pack.copies()[row], (7, row)) for row in range(24)])
+    spreads = []
+    for module in (plain, ended):
+        trainer.model.backbone = module
+        difference = trainer._embedded(views[:, 1]) - trainer._embedded(views[:, 0])
+        spreads.append(np.linalg.eigvalsh(difference.T @ difference))
+    rows = trainer._batches.rows
+    images = torch.from_numpy(np.stack([pack.plain()[row] for row in rows]))
+
+    assert spreads[1][-1] / spreads[1].mean() < spreads[0][-1] / spreads[0].mean()
+    assert np.abs(trainer._embedded(images).mean(axis=0)).max() < 1e-5
+
+
+def test_a_network_with_a_layer_has_still_one_after_more_training(pack):
+    dimensions = torch.zeros(24, 24), torch.zeros(24)
+    first = trained(plan(pack))
+    module = network_of(first, WithFinalLayer(small_network().module, *dimensions))
+    second = trained(plan(pack), module=module)
+
+    assert first["state_dict"].keys() == second["state_dict"].keys()
+    assert second["history"][0]["knn"] == first["history"][-1]["knn"]
+    # Unfinished trainings of such a network keep the layer as it is trained, and say so.
+    middle = trained(plan(pack), epochs=1, module=copy.deepcopy(module))
+    assert middle["lightly_fs"]["final_layer"] is True
+    assert same(
+        trained(plan(pack), module=copy.deepcopy(module)),
+        trained(plan(pack, resumed=written(middle)), module=copy.deepcopy(module)),
+    )
+
+
+def test_the_projection_head_goes_with_the_layer(pack):
+    """What the head gives for the network with the layer differs from before by a constant."""
+    content, kept = trained(plan(pack, **AS_TRAINED)), trained(plan(pack, **KEPT))
+    dimensions = torch.zeros(24, 24), torch.zeros(24)
+    images = torch.rand(9, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    found = []
+    for one, module in (
+        (content, WithFinalLayer(small_network().module, *dimensions)),
+        (kept, small_network().module),
+    ):
+        first = one["state_dict"]["model.projection_head.layers.0.weight"]
+        with torch.no_grad():
+            vectors = network_of(one, module)(images) @ first.T
+        found.append(vectors - vectors.mean(dim=0))
+
+    assert found[0].abs().max() > 0.01
+    assert torch.allclose(*found, atol=1e-4)
 
 
 def test_dropout_is_resumed_exactly_too(pack):
