@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightly_fs.selection import diversity, group_kernels, kernels
+from lightly_fs.selection import diversity, group_kernels, kernels, queue_kernels
 from lightly_fs.selection.balance import LabelBalance
 from lightly_fs.selection.distances import slack, squared_lengths
 from lightly_fs.selection.lazy import CENTRES_AT_ONCE, PICKS_AT_ONCE, block_rows
@@ -26,11 +26,15 @@ from lightly_fs.selection.objective import logarithm
 from lightly_fs.selection.objects import largest_of, ownership
 from lightly_fs.selection.pool import members_of
 from lightly_fs.selection.scan import champion
+from lightly_fs.selection.score import TERMS_AT_ONCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lightly_fs.selection.score import Score
+
+ROWS_AT_ONCE = 4096
+"""Rows of which products with centres are kept: as many as stay in the cache."""
 
 
 class Blocks:
@@ -57,8 +61,12 @@ class Blocks:
             float(strategy.strength),
             float(strategy.minimum_distance),
         )
-        self.members = group_kernels.Members(
-            self.vectors, self.norms, self.owned.offsets, slack(self.vectors.shape[1])
+        self.members = queue_kernels.Members(
+            self.vectors,
+            self.norms,
+            self.owned.offsets,
+            slack(self.vectors.shape[1]),
+            PICKS_AT_ONCE,
         )
         self.balances = _balances(score)
         n_groups = len(self.balances.members)
@@ -125,8 +133,12 @@ class Blocks:
                 self.able &= np.diff(self.owned.offsets) > 0
         if self.score.by_distance:
             return squared
-        found = diversity.objectives(squared, self.scale.largest * len(self.vectors))
-        return self.score.constant + self.scale.strength * logarithm(found)
+        keys = self.score.constant.copy()
+        for start in range(0, len(keys), TERMS_AT_ONCE):
+            part = slice(start, start + TERMS_AT_ONCE)
+            found = diversity.objectives(squared[part], self.scale.largest * len(self.vectors))
+            keys[part] += self.scale.strength * logarithm(found)
+        return keys
 
     def _count(self, candidates: NDArray[np.int64]) -> None:
         """Take candidates out, and their vectors among the centres."""
@@ -160,39 +172,44 @@ class Blocks:
         start = int(self.seen[rows].min())
         while start < n_centres and len(rows):
             stop = min(start + CENTRES_AT_ONCE, n_centres)
+            centres = self._centres(start, stop)
             stale = rows[self.seen[rows] < stop]
-            block, centres = self._gather(stale), self._centres(start, stop)
-            products = block.vectors @ centres.vectors.T
-            kernels.see(block, centres, products, self.members.error)
-            keys = np.empty(len(stale))
-            group_kernels.set_keys(keys, self.constant[stale], block.best, self.scale)
-            self.best[stale] = block.best
-            self.keys[stale] = keys
+            for begin in range(0, len(stale), ROWS_AT_ONCE):
+                self._show(stale[begin : begin + ROWS_AT_ONCE], centres)
             self.seen[stale] = stop
             rows = rows[self.keys[rows] >= self.edges.key[self.groups[rows]]]
             rows = rows[self.keys[rows] > -np.inf]
             start = stop
         return rows
 
+    def _show(self, rows: NDArray[np.int64], centres: kernels.Centres) -> None:
+        """Bring the distances and keys of rows up to date with the centres."""
+        block = self._gather(rows)
+        kernels.see(block, centres, block.vectors @ centres.vectors.T, self.members.error)
+        keys = np.empty(len(rows))
+        group_kernels.set_keys(keys, self.constant[rows], block.best, self.scale)
+        self.best[rows] = block.best
+        self.keys[rows] = keys
+
     def _pick_among(self, fresh: NDArray[np.int64]) -> int:
         rows = self._gather(fresh)
-        block = group_kernels.Block(
+        block = queue_kernels.Block(
             self.constant[fresh],
             self.keys[fresh],
             self.groups[fresh],
             self.owned.owners[fresh],
-            self.seen[fresh],
+            np.zeros(len(fresh), np.int64),
         )
         per_pick = max(1, len(self.vectors) // len(self.able))
         most = max(1, PICKS_AT_ONCE // per_pick)
         room = np.empty(min(self.score.limit - len(self.rows), most), np.int64)
-        made = group_kernels.pick(
+        made = queue_kernels.pick(
             rows, block, self.edges, self.balances, self.scale, self.members, room
         )
         places = room[:made]
         self.best[fresh] = rows.best
         self.keys[fresh] = block.keys
-        self.seen[fresh] = block.seen
+        self.seen[fresh] += block.seen
         candidates = block.names[places]
         squared = rows.best[places]
         self._measure_objects(candidates, squared)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lightly_fs.selection.kernels import Rows, compiled, estimated_dot, squared_distance
+from lightly_fs.selection.kernels import compiled
 from lightly_fs.selection.objective import FLOOR, LN_2, SQRT_HALF, TERMS
 
 if TYPE_CHECKING:
@@ -52,34 +52,6 @@ class Balances(NamedTuple):
     starts: NDArray[np.int64]
     strengths: NDArray[np.float64]
     members: NDArray[np.int64]
-
-
-class Members(NamedTuple):
-    """What candidates consist of, and so what is compared with when one is picked.
-
-    Attributes:
-        vectors: (M, D) float32, norms: (M,) their squared lengths.
-        offsets: (N + 1,) int64; candidate i has the rows `offsets[i]` to `offsets[i + 1]`.
-        error: `slack` of the dimensions.
-    """
-
-    vectors: NDArray[np.float32]
-    norms: NDArray[np.float32]
-    offsets: NDArray[np.int64]
-    error: float
-
-
-class Block(NamedTuple):
-    """What is known of R rows besides `Rows`: (R,) constant parts, keys, groups, names, seen.
-
-    Names are those of the candidates that the rows belong to; what is picked is a candidate.
-    """
-
-    constant: NDArray[np.float64]
-    keys: NDArray[np.float64]
-    groups: NDArray[np.int64]
-    names: NDArray[np.int64]
-    seen: NDArray[np.int64]
 
 
 @compiled()
@@ -188,105 +160,3 @@ def leads(key: float, row: int, group: int, edges: Edges) -> bool:
     if key == -np.inf or key < edges.key[group]:
         return False
     return bool(key > edges.key[group] or row <= edges.row[group])
-
-
-@compiled()
-def winner(
-    block: Block, champions: NDArray[np.int64], offsets: NDArray[np.float64], edges: Edges
-) -> int:
-    """Return the champion with the best score, -1 when it may be outside or there is none."""
-    best, best_score = -1, -np.inf
-    outside = -np.inf
-    for g in range(len(champions)):
-        i = champions[g]
-        if i < 0:
-            if edges.key[g] > -np.inf:
-                outside = max(outside, edges.key[g] + offsets[g])
-            continue
-        score = block.keys[i] + offsets[g]
-        if score > best_score or (
-            score == best_score and (best < 0 or block.names[i] < block.names[best])
-        ):
-            best, best_score = i, score
-    if best >= 0 and outside >= best_score:
-        return -1
-    return best
-
-
-@compiled()
-def _challenge(i: int, block: Block, champions: NDArray[np.int64]) -> None:
-    """Make a row its group's champion if it is better than the present one."""
-    g = block.groups[i]
-    c = champions[g]
-    if (
-        c < 0
-        or block.keys[i] > block.keys[c]
-        or (block.keys[i] == block.keys[c] and block.names[i] < block.names[c])
-    ):
-        champions[g] = i
-
-
-@compiled()
-def pick(
-    rows: Rows,
-    block: Block,
-    edges: Edges,
-    balances: Balances,
-    scale: Scale,
-    members: Members,
-    picks: NDArray[np.int64],
-) -> int:
-    """Pick best first while the best is surely in the block; return how many picks were made.
-
-    A row behind its group's edge never comes back (its key only shrinks, offsets are the group's),
-    so it is left alone from then on. `rows.best` of a pick stays what it was when it was picked.
-    """
-    champions = np.full(len(edges.key), -1)
-    offsets = np.empty(len(edges.key))
-    alive = np.empty(len(block.names), np.int64)
-    count = 0
-    for i in range(len(block.names)):
-        if leads(block.keys[i], block.names[i], block.groups[i], edges):
-            alive[count] = i
-            count += 1
-            _challenge(i, block, champions)
-    made = 0
-    while made < len(picks):
-        set_offsets(balances, offsets)
-        centre = winner(block, champions, offsets, edges)
-        if centre < 0:
-            break
-        picks[made] = centre
-        made += 1
-        count_pick(balances, block.groups[centre])
-        name = block.names[centre]
-        champions[:] = -1
-        a = 0
-        while a < count:
-            i = alive[a]
-            if block.names[i] != name:
-                for c in range(members.offsets[name], members.offsets[name + 1]):
-                    _compare(i, c, rows, block, scale, members)
-            if block.names[i] == name or not leads(
-                block.keys[i], block.names[i], block.groups[i], edges
-            ):
-                count -= 1
-                alive[a] = alive[count]
-                continue
-            _challenge(i, block, champions)
-            a += 1
-    return made
-
-
-@compiled()
-def _compare(i: int, centre: int, rows: Rows, block: Block, scale: Scale, members: Members) -> None:
-    """Bring one row up to date with one pick, measuring the distance only if it may be nearer."""
-    block.seen[i] += 1
-    total = np.float64(rows.norms[i]) + np.float64(members.norms[centre])
-    estimate = total - 2.0 * estimated_dot(rows.vectors[i], members.vectors[centre])
-    if estimate - members.error * total - 1e-36 > rows.best[i]:
-        return
-    squared = squared_distance(rows.vectors[i], members.vectors[centre])
-    if squared < rows.best[i]:
-        rows.best[i] = squared
-        block.keys[i] = key_of(block.constant[i], squared, scale)

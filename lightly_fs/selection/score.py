@@ -46,6 +46,8 @@ from lightly_fs.types import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+TERMS_AT_ONCE = 65_536
+"""Bounds the arrays that a logarithm takes: eight for each number."""
 Changing = balance.LabelBalance | balance.AmountBalance | weights.SumRange
 
 
@@ -126,7 +128,11 @@ class Score:
 
 def term(strength: float, objectives: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return strength · log of objectives, clipped to [1e-6, 1] before."""
-    return strength * logarithm(clipped(objectives))
+    terms = clipped(objectives)
+    for start in range(0, len(terms), TERMS_AT_ONCE):
+        part = slice(start, start + TERMS_AT_ONCE)
+        terms[part] = strength * logarithm(terms[part])
+    return terms
 
 
 def build(

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lightly_fs.selection import distances
 from lightly_fs.selection.choose import choose, engine_for
-from lightly_fs.selection.pool import Embeddings, Pool
+from lightly_fs.selection.pool import Categorical, Embeddings, Numeric, Pool
 from lightly_fs.selection.scan import Scan
 from lightly_fs.selection.score import build
-from lightly_fs.selection.strategies import Diversity, Limits, canonical_order
+from lightly_fs.selection.strategies import (
+    Balance,
+    Diversity,
+    Goal,
+    Limits,
+    Weights,
+    canonical_order,
+)
 from lightly_fs.types import silent
 
 from .brute_force import dataset, names
@@ -71,6 +81,36 @@ def test_lazy_blocks_pick_what_a_scan_picks_over_many_blocks(pool, strategies, b
         while len(lazy.rows) < score.limit and lazy.advance():
             pass
 
+    assert lazy.rows == scan.rows
+    assert lazy.squared == scan.squared
+
+
+@pytest.mark.parametrize("block", [40, 1000])
+@pytest.mark.parametrize("strengths", [(1, 1), (5, 0.1), (0.2, 20)])
+def test_rows_that_wait_for_hundreds_of_picks_are_picked_when_they_are_due(strengths, block):
+    count = 2000
+    rng = np.random.default_rng(7)
+    inputs = {
+        "e": Embeddings(dataset("lattice", count, 4, seed=1)),
+        "w": Numeric(rng.integers(0, 40, count) / 4),
+        "k": Categorical([str(label) for label in rng.integers(0, 7, count)]),
+    }
+    asked = [
+        Diversity("e"),
+        Weights("w", strengths[0]),
+        Balance("k", Goal.UNIFORM, {}, strengths[1]),
+    ]
+    score = build(Pool(names(count), inputs), asked, canonical_order(asked), 500, silent)
+    scan = Scan(score, compiled=False)
+    while len(scan.rows) < 500:
+        scan.advance()
+    with patch.object(distances, "SMALL_TERMS", -1):
+        lazy = engine_for(score)
+    lazy.block = block
+    while len(lazy.rows) < 500:
+        lazy.advance()
+
+    assert type(lazy).__name__ == "Blocks"
     assert lazy.rows == scan.rows
     assert lazy.squared == scan.squared
 
