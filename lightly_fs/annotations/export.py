@@ -24,6 +24,7 @@ from lightly_fs.annotations.exported import (
     boxed,
     require_schema,
     require_size,
+    require_xml,
     selected,
     to_json,
     with_paths,
@@ -129,7 +130,8 @@ def yolo(export: Export) -> Iterator[File]:
     """`data.yaml`, `train.txt` and the labels; classes are numbered from 0 in the order of ids.
 
     `train.txt` names the images with a prediction, where they are to be: in the input when that is
-    linked as `images/`, or has all images in a folder of that name, which is linked then. Boxes end
+    linked as `images/`, or, when all images are in folders of that name, in those, each linked at
+    its place (`images/`, `train/images/`). Boxes end
     at the image's border, because trainers refuse an image with one that sticks out; one that lies
     outside altogether is left out, with a warning.
     """
@@ -138,7 +140,8 @@ def yolo(export: Export) -> Iterator[File]:
     content = {"train": _TRAIN, "val": _TRAIN, "nc": len(names), "names": names}
     yield "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
     labelled = [image for image in export.images if image.objects is not None]
-    own = all(image.filename.startswith(EXPORTED_IMAGES) for image in export.images)
+    own = all(_has_own_folder(image.filename) for image in export.images)
+    _check_yolo_names(labelled, own=own)
     folder = "" if own else EXPORTED_IMAGES
     yield _TRAIN, "".join(f"./{folder}{image.filename}\n" for image in labelled).encode()
     path_of = yolo_label_path if own else exported_label_path
@@ -152,6 +155,26 @@ def yolo(export: Export) -> Iterator[File]:
                 continue
             lines.append(" ".join([str(one.category), *(f"{value:.8g}" for value in values)]))
         yield path, "".join(line + "\n" for line in lines).encode()
+
+
+def _has_own_folder(filename: str) -> bool:
+    return f"/{EXPORTED_IMAGES}" in f"/{filename}"
+
+
+def _check_yolo_names(images: Sequence[ExportedImage], *, own: bool) -> None:
+    """Refuse names that do not fit on a line of `train.txt`, or whose labels lie in the input."""
+    for image in images:
+        if image.filename.splitlines() != [image.filename]:
+            raise ConfigError(
+                f"{image.filename!r} has a line break, and {_TRAIN} has a line per image",
+                hint="rename it, or export to a JSON format, like coco",
+            )
+        if not own and _has_own_folder(image.filename):
+            raise ConfigError(
+                f"trainers look for the labels of `{image.filename}` in the input itself, beside "
+                f"its folder `{EXPORTED_IMAGES}`, because other images are in no such folder",
+                hint="select from images/ alone (input_dir), or export to coco",
+            )
 
 
 def _shares(box: Sequence[float], image: ExportedImage) -> tuple[float, ...] | None:
@@ -172,11 +195,13 @@ def cvat(export: Export) -> Iterator[File]:
     task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
     labels = ElementTree.SubElement(task, "labels")
     for category in export.categories:
+        require_xml(category.name, "category")
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = category.name
         ElementTree.SubElement(label, "attributes")
     for number, image in enumerate(export.images):
         require_size(image)
+        require_xml(image.filename, "image")
         size = {"width": str(image.width), "height": str(image.height)}
         element = ElementTree.SubElement(
             root, "image", {"id": str(number), "name": image.filename, **size}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,23 @@ def require_schema(export: Export) -> TaskSchema:
 def require_size(image: ExportedImage) -> None:
     if image.width <= 0 or image.height <= 0:
         raise ConfigError(f"this format needs the size of `{image.filename}`, which is not known")
+
+
+def require_xml(text: str, owner: str) -> None:
+    """Refuse text that XML cannot hold, not even escaped.
+
+    Args:
+        text: A name.
+        owner: What has it, for the message: `image`, `category`.
+    """
+    if _NOT_XML.search(text):
+        raise ConfigError(
+            f"the {owner} {text!r} has characters that XML cannot hold",
+            hint="rename it, or export to a JSON format, like coco",
+        )
+
+
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def with_paths(

@@ -7,6 +7,7 @@ drops the confidences of YOLO, opens every image for it, and does not know Label
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -14,7 +15,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from lightly_fs.annotations import rle
-from lightly_fs.annotations.labels import Labels
+from lightly_fs.annotations.coco import drop_invalid
+from lightly_fs.annotations.files import InvalidFile
+from lightly_fs.annotations.labels import NO_CLASSES, Labels
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
 from lightly_fs.errors import DatasourceError, MissingExtraError
@@ -84,7 +87,13 @@ def read_labels(kind: str, path: Path, *, task: str, below: str = "") -> Labels:
     """Read a file or folder by the name of its format, one of `FORMATS`; else as `import_coco`."""
     formats = _labelformat()
     source = _opened(path, lambda: FORMATS[kind](formats, path))
-    return _labels(source, task, below, path)
+    # labelformat stops at the first annotation that it cannot use, and has no way to go on.
+    content = getattr(source, "_data", None) if kind.startswith("coco") else None
+    invalid: Sequence[InvalidFile] = ()
+    if isinstance(content, dict):
+        masks = kind == "coco-masks"
+        invalid = _opened(path, lambda: drop_invalid(content, str(path), masks=masks))
+    return replace(_labels(source, task, below, path), invalid=invalid)
 
 
 def _pascal_voc(formats: Any, path: Path) -> Any:  # noqa: ANN401 - labelformat's own
@@ -107,7 +116,7 @@ def _labels(
     objects, categories = _opened(path, lambda: _by_filename(source, below))
     masks = any(one.mask for image in objects.values() for one in image)
     kind = TaskType.INSTANCE_SEGMENTATION if masks else TaskType.OBJECT_DETECTION
-    return Labels(TaskSchema(task, kind, categories), objects, str(path))
+    return Labels(TaskSchema(task, kind, categories or NO_CLASSES), objects, str(path))
 
 
 def _by_filename(
@@ -118,9 +127,9 @@ def _by_filename(
     labels: dict[str, list[PredictedObject]] = {}
     for label in source.get_labels():
         name = str(PurePosixPath(below, label.image.filename))
-        labels[name] = [
+        labels.setdefault(name, []).extend(  # a file may list an image twice
             _from_labelformat(one, places[one.category.id], label.image) for one in label.objects
-        ]
+        )
     return labels, tuple(Category(one.id, one.name) for one in ordered)
 
 
@@ -173,6 +182,11 @@ def _opened(path: Path, read: Callable[[], Any]) -> Any:  # noqa: ANN401 - what 
     """Call labelformat, whose errors are those of whatever library met the fault."""
     try:
         return read()
+    except RecursionError as error:
+        raise DatasourceError(
+            f"{path} is not what its format asks for: it is nested too deeply",
+            hint="Check the file, or write it again with the tool that made it.",
+        ) from error
     except (OSError, ValueError, LookupError, TypeError, ElementTree.ParseError) as error:
         wrong = str(error).splitlines()[0] if str(error) else ""
         raise DatasourceError(

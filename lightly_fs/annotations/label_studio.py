@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from lightly_fs.annotations.files import AnnotationFiles
-from lightly_fs.annotations.labels import Labels
+from lightly_fs.annotations.files import AnnotationFiles, InvalidFile
+from lightly_fs.annotations.labels import NO_CLASSES, Labels
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions
 from lightly_fs.annotations.reading import InvalidContentError, read_one
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
@@ -75,7 +75,7 @@ def import_label_studio(
 
     Of several results for an image the first that was not skipped counts. A task belongs to the
     sample that its URL ends with: `s3://bucket/in/a/b.jpg` to `a/b.jpg`, the longest such name.
-    Regions of other kinds are no boxes and left out.
+    Regions of other kinds, or without a label, are no boxes and left out.
 
     Args:
         files: Where the export is.
@@ -103,10 +103,11 @@ def read_label_studio(
     if tasks is None:
         raise DatasourceError(f"{path} is not there", hint="Give the export of a project as JSON.")
     try:
-        found = _labels(tasks, set(filenames), what)
+        found, invalid = _labels(tasks, set(filenames), (path, what))
     except InvalidContentError as error:
         raise DatasourceError(f"{path} is invalid: {error}") from error
-    boxes = any(one.box for objects in found.values() for _, one in objects)
+    some = any(found.values())
+    boxes = not some or any(one.box for objects in found.values() for _, one in objects)
     kind = TaskType.OBJECT_DETECTION if boxes else TaskType.CLASSIFICATION
     names = sorted({name for objects in found.values() for name, _ in objects})
     places = {name: place for place, name in enumerate(names)}
@@ -115,29 +116,36 @@ def read_label_studio(
         for filename, objects in found.items()
     }
     categories = tuple(Category(place, name) for place, name in enumerate(names))
-    return Labels(TaskSchema(task, kind, categories), labels, path)
+    return Labels(TaskSchema(task, kind, categories or NO_CLASSES), labels, path, invalid)
 
 
 def _labels(
-    tasks: Sequence[_Task], filenames: Collection[str], what: str
-) -> dict[str, list[tuple[str, PredictedObject]]]:
+    tasks: Sequence[_Task], filenames: Collection[str], place: tuple[str, str]
+) -> tuple[dict[str, list[tuple[str, PredictedObject]]], list[InvalidFile]]:
+    """Return the named objects of each sample, and the tasks whose image is not clear."""
+    path, what = place
     labels: dict[str, list[tuple[str, PredictedObject]]] = {}
+    invalid: list[InvalidFile] = []
     for index, task in enumerate(tasks):
         for number, result in enumerate(getattr(task, what)):
             if isinstance(result, _Result) and not result.was_cancelled:
-                place = f"$[{index}].{what}[{number}].result"
-                name = sample_of(task.data.image, filenames)
-                labels[name] = list(_regions(result, place))
+                try:
+                    name = sample_of(task.data.image, filenames)
+                except ValueError as error:
+                    wrong = f"{task.data.image!r:.200} is no URL: {error}"
+                    invalid.append(InvalidFile(f"{path}: $[{index}].data.image", wrong))
+                    break
+                labels[name] = list(_regions(result, f"$[{index}].{what}[{number}].result"))
                 break
-    return labels
+    return labels, invalid
 
 
 def _regions(result: _Result, place: str) -> Iterator[tuple[str, PredictedObject]]:
     for index, region in enumerate(result.result):
         score = LABEL_SCORE if region.score is None else region.score
-        for name in region.value.choices or ():
+        for name in filter(None, region.value.choices or ()):
             yield name, PredictedObject(0, score)
-        for name in region.value.rectanglelabels or ():
+        for name in filter(None, region.value.rectanglelabels or ()):
             box = _box(region, f"{place}[{index}]")
             yield name, PredictedObject(0, score, box)
 

@@ -13,6 +13,7 @@ from lightly_fs.annotations.exported import (
     File,
     boxed,
     require_size,
+    require_xml,
     to_json,
 )
 from lightly_fs.annotations.objects import PredictedObject
@@ -79,6 +80,7 @@ def _configuration(schema: TaskSchema) -> bytes:
     else:
         labels = ElementTree.SubElement(view, "RectangleLabels", of_image)
     for name in schema.category_names:
+        require_xml(name, "category")
         ElementTree.SubElement(labels, "Choice" if classes else "Label", {"value": name})
     ElementTree.indent(view)
     text: str = ElementTree.tostring(view, "unicode")

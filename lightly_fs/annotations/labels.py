@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lightly_fs.annotations.files import InvalidFile
 from lightly_fs.annotations.objects import PredictedObject, Predictions, align
-from lightly_fs.annotations.tasks import TaskSchema
+from lightly_fs.annotations.tasks import Category, TaskSchema
+from lightly_fs.errors import DatasourceError
+
+NO_CLASSES = (Category(0, "object"),)
+"""What labels without an object are given: a task has at least one category."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,19 +22,28 @@ class Labels:
         schema: What the labels are.
         objects: By the name that the file gives an image, below the input's root.
         path: Where they are from, for messages.
+        invalid: What of it was left out, and why.
     """
 
     schema: TaskSchema
     objects: Mapping[str, Sequence[PredictedObject]]
     path: str
+    invalid: Sequence[InvalidFile] = ()
 
     def of(self, filenames: Sequence[str]) -> Predictions:
         """Return them as predictions for N samples, the rows of the result.
 
         Raises:
-            DatasourceError: There are labels, but none of a sample.
+            DatasourceError: There are no labels, or none of a sample.
         """
-        return align(self.objects, filenames, self.schema, self.path)
+        if not self.objects:
+            first = next(iter(self.invalid), None)
+            left_out = f"; left out is {first.path}: {first.reason}" if first else ""
+            raise DatasourceError(
+                f"{self.path} labels no image at all{left_out}",
+                hint="check that it is the file or folder you meant, or export the labels again",
+            )
+        return align(self.objects, filenames, self.schema, self.path, self.invalid)
 
     def others(self, filenames: Sequence[str]) -> list[str]:
         """Return the names that are no sample's, sorted."""

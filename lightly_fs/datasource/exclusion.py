@@ -128,16 +128,28 @@ def _folder(name: str) -> str:
 
 def output_below(source: Source, output: Path | Bucket | None) -> str:
     """Return the output as a folder below the input ("results/"), or "" when it is not there."""
+    return _below(source, output) or ""
+
+
+def lies_in(source: Source, output: Path | Bucket | None) -> bool:
+    """Tell whether the output is the input itself, or a folder below it."""
+    return _below(source, output) is not None
+
+
+def _below(source: Source, output: Path | Bucket | None) -> str | None:
+    """Return the output's path from the input on, "" for the input itself; None for elsewhere."""
     if isinstance(output, Bucket):
         known = source.bucket
         if known is None or (known.name, known.url) != (output.name, output.url):
-            return ""
-        below = output.prefix.startswith(known.prefix) and output.prefix != known.prefix
-        return output.prefix[len(known.prefix) :] if below else ""
+            return None
+        below = output.prefix.startswith(known.prefix)
+        return output.prefix[len(known.prefix) :] if below else None
     if output is None or source.root is None:
-        return ""
+        return None
     inside, whole = output.resolve(), source.root.resolve()
-    if inside == whole or not inside.is_relative_to(whole):
+    if not inside.is_relative_to(whole):
+        return None
+    if inside == whole:
         return ""
     folder = os.fsencode(inside.relative_to(whole)) + b"/"
     # As the listing names it: by walking, or by the keys of objects.

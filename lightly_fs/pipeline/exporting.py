@@ -19,7 +19,8 @@ from lightly_fs.annotations.files import SourceFiles
 from lightly_fs.annotations.objects import Predictions
 from lightly_fs.annotations.predictions import read_predictions
 from lightly_fs.config import S3Config
-from lightly_fs.datasource.exclusion import output_below
+from lightly_fs.datasource.bucket import Bucket
+from lightly_fs.datasource.exclusion import lies_in
 from lightly_fs.datasource.output import Written
 from lightly_fs.datasource.private import private_directory
 from lightly_fs.datasource.read_urls import LONGEST, prefixed_url, read_urls
@@ -122,6 +123,9 @@ def export_selection(request: ExportRequest, environ: Mapping[str, str]) -> Expo
         made = stack.enter_context(_material(request, staging, environ))
         folder, name = _split(request.out, request.kind)
         s3 = _joined(made.run.s3, request.s3)
+        copied_from = made.source if folder and request.kind.images else None
+        if not folder.startswith("s3://"):
+            _check_outside(folder, copied_from, Path(folder))  # before anything is created there
         try:
             output = stack.enter_context(open_target(folder or made.run.uri, s3, environ))
         except DatasourceError as error:
@@ -129,11 +133,7 @@ def export_selection(request: ExportRequest, environ: Mapping[str, str]) -> Expo
             raise
         if not folder:
             output = output.below(f"{FOLDER}/{request.format}")
-        elif request.kind.images and made.source and output_below(made.source, output.location):
-            raise ConfigError(
-                f"`{folder}` lies in the input: images that are copied there are samples next time",
-                hint="--out DIR, outside of the input",
-            )
+        _check_outside(folder, copied_from, output.location)
         main = request.kind.main
         files = (
             (name or main if one == main else one, data) for one, data in request.kind.make(made)
@@ -148,6 +148,15 @@ def export_selection(request: ExportRequest, environ: Mapping[str, str]) -> Expo
         n_predicted=sum(image.objects is not None for image in made.export.images),
         urls_until=signed + request.expires if made.signs else None,
     )
+
+
+def _check_outside(folder: str, source: Source | None, place: Path | Bucket) -> None:
+    """Refuse a place in the input; `source` is None when no images are copied."""
+    if source is not None and lies_in(source, place):
+        raise ConfigError(
+            f"`{folder}` lies in the input: images that are copied there are samples next time",
+            hint="--out DIR, outside of the input",
+        )
 
 
 def exported_bytes(request: ExportRequest, environ: Mapping[str, str]) -> bytes:

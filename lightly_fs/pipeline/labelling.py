@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from lightly_fs.annotations.objects import Predictions
 from lightly_fs.annotations.predictions import read_predictions
 from lightly_fs.annotations.tasks import PREDICTIONS, TASKS, read_tasks
 from lightly_fs.config import S3Config
+from lightly_fs.config.selection import PRETAGGING_TASK
 from lightly_fs.datasource.directory_reader import DirectoryReader
 from lightly_fs.datasource.inventory import Inventory, freeze
 from lightly_fs.datasource.output import Output
@@ -122,13 +124,17 @@ def import_task(request: ImportRequest, environ: Mapping[str, str]) -> Imported:
         except DatasourceError as error:
             error.add_note("--out DIR writes `.lightly/` to another place")
             raise
-        old = _old_files(output, request)
+        listed = _check_task(output, request)
+        old = _old_files(output, request, listed=listed)
         source, reader = stack.enter_context(open_images(request.input_dir, request.s3, environ))
         inventory = freeze(source, output=None)
         read = _read(request, inventory, reader)
         contents, kept = _checked(read.predictions, request.task)
+        stale = old - contents.keys()
+        if stale and not request.replace:
+            raise _there(output, request.task, old)
         write_files(output, contents.items(), staging, replace=request.replace)
-        for name in old - contents.keys():
+        for name in stale:
             output.delete(name)
         where = output.uri if place.startswith("s3://") else str(output.root)
     return Imported(
@@ -143,24 +149,57 @@ def import_task(request: ImportRequest, environ: Mapping[str, str]) -> Imported:
     )
 
 
-def _old_files(output: Output, request: ImportRequest) -> set[str]:
-    """Return the files of the task that are there, if they may be replaced."""
+def _check_task(output: Output, request: ImportRequest) -> bool:
+    """Return whether the task is listed already; refuse a name that it cannot have."""
+    task = request.task
     try:
-        read_tasks(FilesInMemory({TASKS: f'["{request.task}"]'.encode()}))
+        read_tasks(FilesInMemory({TASKS: json.dumps([task]).encode()}))
     except DatasourceError as error:
         raise ConfigError(
-            f"{request.task!r} cannot be the name of a task",
+            f"{task!r} cannot be the name of a task",
             hint="use letters, digits and _ - + = , . @ : /",
         ) from error
-    tasks_there(output)  # or its name could not be added in the end
+    if task.partition("/")[0] in _RESERVED:
+        raise ConfigError(
+            f"{task!r} cannot be the name of a task: {_RESERVED[task.partition('/')[0]]}",
+            hint="choose another name with --task",
+        )
+    listed = tasks_there(output)  # or the name could not be added in the end
+    for other in listed:
+        if f"{other}/".startswith(f"{task}/") != f"{task}/".startswith(f"{other}/"):
+            raise ConfigError(
+                f"the folders of the tasks `{task}` and `{other}` would lie in each other, "
+                f"and `{other}` is there already",
+                hint="choose another name with --task",
+            )
+    return task in listed
+
+
+_RESERVED = {
+    PRETAGGING_TASK: "runs with `pretagging` write that task",
+    PurePosixPath(TASKS).name: "the list of tasks lies there",
+}
+"""First folders that no task may lie in."""
+
+
+def _old_files(output: Output, request: ImportRequest, *, listed: bool) -> set[str]:
+    """Return the files of the task that are there, if they may be replaced.
+
+    Those of a task that is not listed are what an import left that did not come to its end.
+    """
     folder = f"{PREDICTIONS}{request.task}"
     found = {f"{folder}/{name}" for name in output.names(folder)}
-    if found and not request.replace:
-        raise ConfigError(
-            f"`{output.uri}/{folder}` holds a task already ({len(found):,} files)",
-            hint="--replace replaces it; or choose another name with --task",
-        )
+    if found and listed and not request.replace:
+        raise _there(output, request.task, found)
     return found
+
+
+def _there(output: Output, task: str, files: Collection[str]) -> ConfigError:
+    return ConfigError(
+        f"`{output.uri.rstrip('/')}/{PREDICTIONS}{task}` holds a task already "
+        f"({len(files):,} files)",
+        hint="--replace replaces it; or choose another name with --task",
+    )
 
 
 def _read(request: ImportRequest, inventory: Inventory, reader: Reader) -> _Read:
@@ -182,7 +221,7 @@ def _read(request: ImportRequest, inventory: Inventory, reader: Reader) -> _Read
             )
     else:
         labels = read_labels(request.format, request.path, task=request.task, below=request.below)
-    return _Read(labels.of(names), labels.others(names))
+    return _Read(labels.of(names), labels.others(names), _shown(labels.invalid))
 
 
 def _checked(predictions: Predictions, task: str) -> tuple[dict[str, bytes], Predictions]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 
 from lightly_fs.annotations.exported import File, to_json
 from lightly_fs.annotations.tasks import TASKS
 from lightly_fs.config import RunConfig, S3Config
+from lightly_fs.datasource.obstacle import OBSTRUCTED
 from lightly_fs.datasource.output import WRITERS, Output, Written, open_output
 from lightly_fs.errors import ArtifactError
 
@@ -20,16 +21,22 @@ _LARGE = 8 << 20
 """Bytes; of files this large only one is held at a time."""
 
 
-def open_target(
-    place: str, s3: S3Config, environ: Mapping[str, str]
-) -> AbstractContextManager[Output]:
+@contextmanager
+def open_target(place: str, s3: S3Config, environ: Mapping[str, str]) -> Iterator[Output]:
     """Open a directory or `s3://bucket/prefix` to write to; a bucket is mounted meanwhile.
 
     Raises:
         MountError: The bucket cannot be mounted, or the mount there is dead.
         DatasourceError: The directory cannot be created or written.
+        ArtifactError: A file lies where a folder belongs, or the other way round.
     """
-    return open_output(RunConfig(output_dir=place, s3=s3), environ)
+    with open_output(RunConfig(output_dir=place, s3=s3), environ) as output:
+        try:
+            yield output
+        except ArtifactError as error:
+            if isinstance(error.__cause__, OBSTRUCTED):  # its hint is about runs
+                error.hint = "move it away, or choose another place with --out"
+            raise
 
 
 def write_files(
@@ -79,7 +86,7 @@ def tasks_there(output: Output) -> list[str]:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ArtifactError(
-            f"`{output.uri}/{TASKS}` is no list of task names, so none can be added to it",
+            f"`{output.uri.rstrip('/')}/{TASKS}` is no list of task names: none can be added to it",
             hint='write the names of the folders beside it, like ["my_detector"]',
         )
     return names
@@ -91,7 +98,7 @@ def _write(output: Output, file: File, staging: Path, replace: bool) -> Written:
         content = to_json(list(dict.fromkeys([*tasks_there(output), *json.loads(content)])))
     elif not replace and (there := output.read(name)) is not None and there != content:
         raise ArtifactError(
-            f"`{output.uri}/{name}` is there already, with other content",
+            f"`{output.uri.rstrip('/')}/{name}` is there already, with other content",
             hint="choose another place with --out, or let it be written over with --replace",
         )
     local = staging / secrets.token_hex(8)

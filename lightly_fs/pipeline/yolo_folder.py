@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import posixpath
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image, UnidentifiedImageError
 
+from lightly_fs.annotations.class_names import listed_names, yaml_names
 from lightly_fs.annotations.files import InvalidFile, SourceFiles
 from lightly_fs.annotations.objects import Predictions
 from lightly_fs.annotations.yolo import exported_label_path, import_yolo, yolo_label_path
@@ -25,6 +25,11 @@ from lightly_fs.types import Failure, Sample
 
 _ORIENTATION = 0x0112
 _CLASSES = "classes.txt"
+_BROKEN = (
+    *(UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError, SyntaxError),
+    *(ValueError, LookupError, OverflowError, struct.error),
+)
+"""What Pillow says of images that are none, or too large."""
 
 
 def _beside(name: str) -> str:
@@ -139,7 +144,7 @@ def _size(data: Buffer | Failure) -> tuple[int, int]:
         with Image.open(io.BytesIO(data)) as image:
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             return image.size[::-1] if turned else image.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except _BROKEN as error:
         raise _NoSizeError(f"its size cannot be read: {error}") from error
 
 
@@ -148,32 +153,15 @@ def _categories(path: Path) -> list[str]:
     if path.is_dir():
         texts = path / _CLASSES
         if texts.is_file() and not (path / "data.yaml").is_file():
-            return [line for line in texts.read_text(encoding="utf-8").splitlines() if line]
+            return listed_names(texts)
         candidates = [path / "data.yaml", *sorted([*path.glob("*.yaml"), *path.glob("*.yml")])]
     else:
         candidates = [path]
     for one in candidates:
-        names = _names(one) if one.is_file() else None
+        names = yaml_names(one) if one.is_file() else None
         if names is not None:
             return names
     raise DatasourceError(
         f"`{path}` has no file that names the classes",
         hint="give the YAML file with `names:` (data.yaml), or put classes.txt beside the labels",
     )
-
-
-def _names(path: Path) -> list[str] | None:
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DatasourceError(f"`{path}` is no YAML file: {error}") from error
-    names = values.get("names") if isinstance(values, dict) else None
-    if isinstance(names, dict):
-        numbered = [names.get(number) for number in range(len(names))]
-        if None in numbered:
-            raise DatasourceError(
-                f"`names` of `{path}` are not numbered from 0 on: {sorted(names)[:5]} …",
-                hint="number the classes 0, 1, 2, … without gaps",
-            )
-        names = numbered
-    return [str(name) for name in names] if isinstance(names, list) and names else None

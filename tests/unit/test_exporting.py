@@ -251,8 +251,11 @@ def test_images_are_not_copied_into_the_input(images, tmp_path):
     root = with_predictions(images, tmp_path / "in")
     run = run_on(root, root / "results", "run_directory=r").directory
 
-    with pytest.raises(ConfigError, match="lies in the input"):
-        export(run, "huggingface", out=str(root / "hf"))
+    for place in (root / "hf", root):
+        with pytest.raises(ConfigError, match="lies in the input"):
+            export(run, "huggingface", out=str(place))
+    assert not (root / "hf").exists()
+    assert not (root / "metadata.jsonl").exists()
     export(run, "huggingface")  # a run's own folder is no input
     assert run_on(root, tmp_path / "out").counts.inventory == 29
 

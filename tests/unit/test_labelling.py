@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from lightly_fs.annotations.class_names import listed_names, yaml_names
 from lightly_fs.annotations.predictions import read_predictions
 from lightly_fs.artifacts import read_list
 from lightly_fs.cli.labels import FORMATS as OFFERED
@@ -173,13 +176,99 @@ def test_labels_of_nothing_say_both_names(photos, tmp_path):
         ("names: {1: car, 3: cat}", "not numbered from 0 on"),
         ("nc: 2", "has no file that names the classes"),
         ("names: [", "is no YAML file"),
+        ("a: &a [x]\nnames: [*a]", r"something else than texts \(line 2\)"),
+        ("names: [!!python/name:os.system x]", "something else than texts"),
+        ("names: [car, '']", "an empty name"),
+        ("names: {[1]: a}", "something else than texts"),
+        ("names: {a: car}", "not numbered from 0 on"),
+        ("x: " + "[" * 5000, "nested more than 50 deep"),
+        ("names: [car]\nnames: [cat]", "comes twice"),
+        ('names: ["\\ud800"]', "a broken name"),
+        (b"names: [caf\xe9]", "is no UTF-8 text: byte 11 is 0xe9"),
     ],
 )
 def test_yolo_classes_that_are_not_there(photos, tmp_path, text, reason):
-    (tmp_path / "data.yaml").write_text(text)
+    (tmp_path / "data.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
 
     with pytest.raises(DatasourceError, match=reason):
         bring_in(photos, "yolo", tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("\ufeffnames: [yes, 2.50, ~, 2001-13-45]", ["yes", "2.50", "~", "2001-13-45"]),
+        ("path: &p [x]\nother: *p\nnames:\n  1: no\n  0: 'a b'\nnc: 2\n", ["a b", "no"]),
+        ("nc: 2", None),
+        ("- names", None),
+        ("", None),
+    ],
+)
+def test_names_in_yaml_are_their_texts(tmp_path, text, names):
+    (tmp_path / "data.yaml").write_text(text)
+
+    assert yaml_names(tmp_path / "data.yaml") == names
+
+
+def test_names_in_a_list(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_bytes("\ufeffcar\r\ntraffic light\r\n\r\n".encode())
+    assert listed_names(path) == ["car", "traffic light"]
+    path.write_bytes(b"caf\xe9\n")
+    with pytest.raises(DatasourceError, match=r"classes\.txt` is no UTF-8 text"):
+        listed_names(path)
+    path.write_bytes(b"car\n\ncat\n")
+    with pytest.raises(DatasourceError, match="names no class in line 2"):
+        listed_names(path)
+
+
+def test_a_yolo_image_that_is_too_large_is_left_out(photos, tmp_path):
+    header = struct.pack(">II5B", 60000, 60000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", len(header)) + b"IHDR" + header
+    checked = chunk + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    (photos / "images/huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + checked)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "data.yaml").write_text("names: [car]")
+    for name in ("a", "huge"):
+        (tmp_path / f"labels/{name}.txt").write_text("0 0.5 0.5 1 1\n")
+
+    done = bring_in(photos, "yolo", tmp_path)
+
+    assert done.n_labelled == 1
+    assert [one.partition(":")[0] for one in done.invalid] == ["images/huge.png"]
+
+
+@pytest.mark.parametrize("task", ["mine", "mine/sub/more", "lightly_pretagging", "tasks.json"])
+def test_names_that_a_task_cannot_have(photos, tmp_path, task):
+    folder = LightlyFolder(photos).task("mine/sub", "classification", ["x"])
+    folder.predict("mine/sub", "images/a.json", {"category_id": 0})
+
+    with pytest.raises(ConfigError, match=r"would lie in each other|cannot be the name of a task"):
+        bring_in(photos, "coco", coco_file(tmp_path), below="images", task=task, replace=True)
+    assert predictions(photos, "images/a.jpg", task="mine/sub").predicted.all()
+
+
+def test_an_import_that_did_not_come_to_its_end_goes_on(photos, tmp_path):
+    path = coco_file(tmp_path)
+    bring_in(photos, "coco", path, below="images")
+    folder = photos / ".lightly/predictions"
+    (folder / "tasks.json").unlink()
+    (folder / "labels/images/a.json").unlink()
+
+    assert bring_in(photos, "coco", path, below="images").n_labelled == 2
+
+    (folder / "tasks.json").unlink()
+    (folder / "labels/images/other.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds a task already"):
+        bring_in(photos, "coco", path, below="images")
+
+
+def test_a_file_in_the_way_is_named_without_a_word_of_runs(photos, tmp_path):
+    (photos / ".lightly").write_text("")
+
+    with pytest.raises(ArtifactError) as caught:
+        bring_in(photos, "coco", coco_file(tmp_path), below="images")
+    assert caught.value.hint == "move it away, or choose another place with --out"
 
 
 def test_what_is_wrong_before_anything_is_read(photos, tmp_path, monkeypatch):
@@ -204,8 +293,9 @@ def test_labels_that_no_run_could_read_are_left_out_with_the_reason(photos, tmp_
 
     done = bring_in(photos, "coco", coco_file(tmp_path, content), below="images")
 
-    assert [".lightly/predictions/labels/images/a.json" in one for one in done.invalid] == [True]
-    assert done.n_labelled == 1
+    (invalid,) = done.invalid
+    assert "instances.json: annotation 3: bbox is [1, 2, -3, 4]" in invalid
+    assert (done.n_labelled, done.n_objects) == (2, 1)
 
 
 @pytest.fixture(scope="module")

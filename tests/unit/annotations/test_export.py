@@ -124,14 +124,43 @@ def test_yolo_of_an_input_that_has_its_images_in_a_folder_of_that_name():
     schema = TaskSchema("t", TaskType.OBJECT_DETECTION, CATEGORIES)
     for names, paths in (
         (["images/train/a.jpg"], ["labels/train/a.txt"]),
-        (["images/a.jpg", "b.jpg"], ["images/labels/a.txt", "labels/b.txt"]),
+        (["images/a.jpg", "train/images/b.jpg"], ["labels/a.txt", "train/labels/b.txt"]),
+        (["x/a.jpg", "b.jpg"], ["labels/b.txt", "labels/x/a.txt"]),
     ):
         files = dict(export.yolo(export.Export([image(name) for name in names], schema)))
         # What ultralytics makes of the list: the last folder `images` is `labels`.
         listed = files["train.txt"].decode().splitlines()
         swapped = ["/labels/".join(line.rsplit("/images/", 1)) for line in listed]
-        assert [line.removeprefix("./").replace(".jpg", ".txt") for line in swapped] == paths
+        found = [line.removeprefix("./").replace(".jpg", ".txt") for line in swapped]
+        assert sorted(found) == paths
         assert sorted(files.keys() - {"data.yaml", "train.txt"}) == paths
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["images/a.jpg", "b.jpg"], "labels of `images/a.jpg` in the input itself"),
+        (["new\nline.jpg"], r"'new\\nline.jpg' has a line break"),
+        (["new\u2028line.jpg"], "has a line break"),
+    ],
+)
+def test_names_that_yolo_cannot_hold(names, reason):
+    schema = TaskSchema("t", TaskType.OBJECT_DETECTION, CATEGORIES)
+
+    with pytest.raises(ConfigError, match=reason):
+        list(export.yolo(export.Export([image(name) for name in names], schema)))
+
+
+def test_names_that_xml_cannot_hold():
+    schema = TaskSchema("t", TaskType.OBJECT_DETECTION, (Category(0, "a\x01b"),))
+
+    with pytest.raises(ConfigError, match=r"the image 'a\\x1b\.jpg' has characters"):
+        list(export.cvat(export.Export([image("a\x1b.jpg")])))
+    for exporter in (export.cvat, export.label_studio):
+        with pytest.raises(ConfigError, match=r"the category 'a\\x01b' has characters"):
+            list(exporter(export.Export([image("a.jpg")], schema)))
+    ((_, written),) = export.cvat(export.Export([image("a\n\t<&>é.jpg")]))
+    assert ElementTree.fromstring(written).find("image").get("name") == "a\n\t<&>é.jpg"
 
 
 def image(name, *boxes):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightly_fs.datasource.bucket import Bucket
-from lightly_fs.datasource.exclusion import output_below
+from lightly_fs.datasource.exclusion import lies_in, output_below
 from lightly_fs.datasource.source import Source
 
 IN = Source("s3://b/in/", None, Bucket("b", "in/", "http://x"))
@@ -42,3 +42,13 @@ def test_an_output_directory_is_named_as_the_listing_names_it(tmp_path: Path):
     source = Source(str(tmp_path), tmp_path)
     assert output_below(source, tmp_path / r"a\x41") == r"a\x5cx41/"
     assert output_below(source, tmp_path / os.fsdecode(b"a\xff")) == r"a\xff/"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "inside"), [("in/", True), ("in/a/", True), ("", False), ("inner/", False)]
+)
+def test_the_input_itself_lies_in_the_input(tmp_path: Path, prefix: str, inside: bool):
+    source = Source("", tmp_path / "in")
+    assert lies_in(IN, Bucket("b", prefix, "http://x")) is inside
+    assert lies_in(source, tmp_path / prefix) is inside
+    assert not lies_in(source, None)
