@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from lightly_fs.config import RunConfig
@@ -32,14 +33,28 @@ FLAGS: dict[str, tuple[str, str, str]] = {
 """Flags by the key they set."""
 
 
-def complete_key(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete `key=value` words: keys first, then the values of keys that have few."""
+DIRECTORIES = ("input_dir", "output_dir", "shared_dir", "cache_dir")
+FILES = (
+    *("checkpoint", "embeddings", "pretagging_config", "relevant_filenames_file"),
+    *("selection_config", "weights", "s3.passwd_file"),
+)
+"""Keys whose values are paths."""
+
+
+def complete_key(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete `key=value` words: keys first, then the values of keys that have few, and paths."""
     from lightly_fs.config.parse import known_keys, known_values
 
     key, equals, start = incomplete.partition("=")
-    if equals:
-        return [f"{key}={value}" for value in known_values(key) if value.startswith(start)]
-    return [f"{name}=" for name in known_keys() if name.startswith(incomplete)]
+    if not equals:
+        found = [f"{name}=" for name in known_keys() if name.startswith(incomplete)]
+    elif key in DIRECTORIES or key in FILES:
+        return [CompletionItem(start, type="dir" if key in DIRECTORIES else "file")]
+    else:
+        found = [f"{key}={value}" for value in known_values(key) if value.startswith(start)]
+    return [CompletionItem(text) for text in found]
 
 
 def config_options(command: F) -> F:
