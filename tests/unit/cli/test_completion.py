@@ -30,8 +30,8 @@ def script(tmp_path_factory) -> Path:
     return start
 
 
-def typed(script: Path, line: str) -> str:
-    """Return what bash shows after a line and the tab key."""
+def typed(script: Path, line: str, expected: str) -> str:
+    """Return what bash shows after a line and the tab key, up to what is expected."""
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(script.parent)
@@ -40,22 +40,17 @@ def typed(script: Path, line: str) -> str:
     try:
         _read_until(terminal, "> ")
         os.write(terminal, line.encode() + b"\t")
-        return _read_until(terminal, None)
+        return _read_until(terminal, expected)
     finally:
         os.close(terminal)
         os.waitpid(child, 0)
 
 
-def _read_until(terminal: int, end: str | None) -> str:
-    """Read until `end`, or until nothing has come for a while after something has."""
+def _read_until(terminal: int, end: str) -> str:
     said, deadline = "", time.monotonic() + 60
-    while time.monotonic() < deadline:
-        quiet = 15 if end or said.count("\a") + len(said) == 0 else 6
-        if not select.select([terminal], [], [], quiet)[0]:
-            break
-        said += os.read(terminal, 4096).decode(errors="replace")
-        if end and said.endswith(end):
-            break
+    while end not in said and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 1)[0]:
+            said += os.read(terminal, 4096).decode(errors="replace")
     return said
 
 
@@ -69,4 +64,4 @@ def _read_until(terminal: int, end: str | None) -> str:
     ],
 )
 def test_a_word_is_completed_as_a_whole(script, line, completed):
-    assert completed in typed(script, line)
+    assert completed in typed(script, line, completed)
