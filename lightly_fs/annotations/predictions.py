@@ -315,7 +315,7 @@ def category_count(predictions: Predictions, categories: Sequence[str]) -> NDArr
     names = predictions.schema.category_names
     for name in categories:
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1, cutoff=0.75)
+            close = difflib.get_close_matches(name, names, 1, cutoff=0.65)
             raise ConfigError(
                 f"the task `{predictions.schema.name}` has no category `{name}`"
                 + (f", but `{close[0]}`" if close else ""),
