@@ -30,8 +30,12 @@ def write_list(path: Path, filenames: Iterable[str]) -> None:
 
 def read_list(path: Path) -> list[str]:
     """Return the filenames that `write_list` wrote."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [unescape(line) for line in lines[:-1]]
+    return parse_list(path.read_text(encoding="utf-8"))
+
+
+def parse_list(text: str) -> list[str]:
+    """Return the filenames of a list's text."""
+    return [unescape(line) for line in text.split("\n")[:-1]]
 
 
 def check_lists(directory: Path, inventory: pa.ChunkedArray) -> str | None:

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.csv as pv
 from numpy.typing import NDArray
 
-from lightly_fs.artifacts import Results, RunDir, unescape
-from lightly_fs.artifacts.lists import FOLDER, SELECTED
+from lightly_fs.artifacts import Results, RunDir
+from lightly_fs.artifacts.lists import FOLDER, SELECTED, parse_list
 from lightly_fs.artifacts.results import OBJECTIVES
 
 _OTHERS = ("filename", "distance", "product")
@@ -71,10 +71,7 @@ def _by_method(names: Sequence[str], distances: NDArray[np.float32]) -> Explanat
 def read_explanation(run_dir: RunDir) -> Explanation:
     """Return what a finished run wrote down of its selection."""
     files = run_dir.output.below(run_dir.folder)
-    names = [
-        unescape(line) for line in (files.read(f"{FOLDER}/{SELECTED}") or b"").decode().split("\n")
-    ]
-    names = names[:-1]
+    names = parse_list((files.read(f"{FOLDER}/{SELECTED}") or b"").decode())
     data = files.read(OBJECTIVES)
     if data is None:
         return _by_method(names, np.full(len(names), np.inf, np.float32))

@@ -105,7 +105,7 @@ def _record(
     with np.errstate(over="ignore"):
         product = np.prod(chosen.objectives ** np.array(strengths), axis=1)
     return SelectionRecord(
-        strategies=[describe(entry) for entry in config.strategies],
+        strategies=_told_apart([describe(entry) for entry in config.strategies]),
         objectives=chosen.objectives,
         product=product,
         thresholded=kept[chosen.removed],
@@ -116,6 +116,14 @@ def _record(
             if entry.strategy.type == "TYPICALITY" and place in chosen.constant
         },
     )
+
+
+def _told_apart(lines: list[str]) -> list[str]:
+    """Return lines of which no two are the same: they name columns."""
+    return [
+        line if lines.index(line) == place else f"{line} ({lines[:place].count(line) + 1})"
+        for place, line in enumerate(lines)
+    ]
 
 
 def _whole(values: NDArray[np.float64], kept: NDArray[np.int64], pool: Pool) -> NDArray[np.float64]:

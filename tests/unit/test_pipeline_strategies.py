@@ -213,6 +213,16 @@ def test_typicality_of_sequences_reaches_the_report(bucket, tmp_path):
     assert pipeline.run(config, {}).counts.selected == 6
 
 
+def test_strategies_that_read_the_same_keep_a_column_each(bucket, tmp_path):
+    apart = entry(EMBEDDINGS, type="DIVERSITY", stopping_condition_minimum_distance=0.01)
+    config = load_config(words(bucket, tmp_path, DIVERSITY, apart))
+    pipeline.run(config, {})
+    table = pv.read_csv(tmp_path / "r/data/selection_objectives.csv")
+    lines = ["DIVERSITY of EMBEDDINGS", "DIVERSITY of EMBEDDINGS (2)"]
+    assert table.column_names == ["filename", "distance", *lines, "product"]
+    assert pipeline.run(config, {}, until=Stage.SELECT).why.strategies == lines
+
+
 def test_every_pick_is_explained(bucket, tmp_path):
     warm = entry(metadata("weather.temperature"), type="WEIGHTS", strength=0.5)
     given = words(bucket, tmp_path, DIVERSITY, warm)
