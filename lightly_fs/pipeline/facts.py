@@ -22,7 +22,6 @@ from lightly_fs.report.selection import (
 )
 from lightly_fs.selection.budget import radius_curve
 from lightly_fs.selection.pool import Categorical, Distributions, Input, Numeric, Pool
-from lightly_fs.selection.strategies import Operation
 from lightly_fs.selection.threshold import keeps
 
 if TYPE_CHECKING:
@@ -94,8 +93,8 @@ def _removed(entry: asked.SelectionEntry, pool: Pool) -> int | None:
     if not isinstance(entry.strategy, asked.ThresholdStrategy):
         return None
     values = pool.get(title(entry.input), Numeric).values
-    operation = Operation(entry.strategy.operation.value)
-    return int((~keeps(values, operation, entry.strategy.threshold)).sum())
+    kept = keeps(values, entry.strategy.operation, entry.strategy.threshold)
+    return int((~kept).sum())
 
 
 def _target(entry: asked.SelectionEntry, given: Input) -> Mapping[str, float]:

@@ -134,10 +134,9 @@ def engine_strategy(entry: asked.SelectionEntry) -> strategies.Strategy:
                 None if span is None else (span.min_sum, span.max_sum),
             )
         case asked.ThresholdStrategy():
-            operation = strategies.Operation(given.operation.value)
-            made = strategies.Threshold(name, operation, given.threshold)
+            made = strategies.Threshold(name, given.operation, given.threshold)
         case asked.BalanceStrategy():
-            goal = strategies.Goal((given.distribution or asked.Distribution.TARGET).value)
+            goal = given.distribution or asked.Distribution.TARGET
             made = strategies.Balance(name, goal, given.target or {}, given.strength)
         case asked.SimilarityStrategy():
             query = getattr(entry.input, "query", None) or ""

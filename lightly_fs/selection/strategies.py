@@ -9,26 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from lightly_fs.config import selection as asked
 from lightly_fs.errors import ConfigError
 
 MAX_STRENGTH = 1e9
 
 
-class Operation(StrEnum):
-    SMALLER = "SMALLER"
-    SMALLER_EQUAL = "SMALLER_EQUAL"
-    BIGGER = "BIGGER"
-    BIGGER_EQUAL = "BIGGER_EQUAL"
-
-
-class Goal(StrEnum):
-    """What `Balance` brings the selected classes close to."""
-
-    TARGET = "TARGET"
-    UNIFORM = "UNIFORM"
-    INPUT = "INPUT"
+Operation = asked.Operation
+Goal = asked.Distribution
+"""What `Balance` brings the selected classes close to."""
 
 
 @dataclass(frozen=True)
