@@ -177,8 +177,7 @@ def _merge(
 ) -> NDArray[np.float64]:
     """Return (N, bins) amounts, those of classes without a bin of their own in the last."""
     merged = np.zeros((len(amounts), len(bins)))
+    places = {label: place for place, label in enumerate(bins)}
     for index in sorted(range(len(classes)), key=classes.__getitem__):
-        label = classes[index]
-        place = bins.index(label) if label in bins else len(bins) - 1
-        merged[:, place] += amounts[:, index]
+        merged[:, places.get(classes[index], len(bins) - 1)] += amounts[:, index]
     return merged

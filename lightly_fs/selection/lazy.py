@@ -9,11 +9,15 @@ scan, ties included: the float32 products only decide what need not be measured 
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightly_fs.cpus import usable_cpus
 from lightly_fs.selection import kernels
 from lightly_fs.selection.distances import farthest_from_mean, slack, squared_lengths
 from lightly_fs.selection.kcenter import Picks
@@ -56,11 +60,18 @@ class Search:
         self.block = block_rows(*self.vectors.shape)
         self.best = np.full(len(self.vectors), np.inf)
         self.seen = np.zeros(len(self.vectors), np.int64)
+        self.threads = usable_cpus()
+        # Products are written to the same pages again: fresh ones cost as much as the products.
+        self.products = np.empty(self.block * CENTRES_AT_ONCE, np.float32)
         self.picks = np.empty(candidates.limit, np.int64)
         self.squared = np.empty(candidates.limit)
         self.made = 0
 
     def run(self, progress: Progress) -> Picks:
+        with ThreadPoolExecutor(self.threads, "distances") as self.pool:
+            return self._run(progress)
+
+    def _run(self, progress: Progress) -> Picks:
         if not len(self.candidates.preselected):
             self._pick_first()
         told = time.monotonic()
@@ -113,8 +124,29 @@ class Search:
         )
 
     def _gather(self, rows: NDArray[np.int64]) -> kernels.Rows:
+        vectors = np.empty((len(rows), self.vectors.shape[1]), np.float32)
+
+        def copy(part: slice) -> None:
+            np.take(self.vectors, rows[part], axis=0, out=vectors[part], mode="clip")
+
+        self._in_threads(copy, len(rows))
         nearest = np.empty(len(rows), np.int64)
-        return kernels.Rows(self.vectors[rows], self.norms[rows], self.best[rows], nearest)
+        return kernels.Rows(vectors, self.norms[rows], self.best[rows], nearest)
+
+    def _see(self, block: kernels.Rows, centres: kernels.Centres) -> None:
+        """Bring the block up to date with the centres; rows do not depend on one another."""
+        products = self._products(block, centres)
+
+        def see(part: slice) -> None:
+            rows = kernels.Rows(*(column[part] for column in block))
+            kernels.see(rows, centres, products[part], self.error)
+
+        self._in_threads(see, len(block.best))
+
+    def _in_threads(self, work: Callable[[slice], None], count: int) -> None:
+        """Let every thread do its share of `count` rows."""
+        edges = np.linspace(0, count, self.threads + 1).astype(int).tolist()
+        list(self.pool.map(work, map(slice, edges, edges[1:])))
 
     def _update(self, rows: NDArray[np.int64], rivals: kernels.Rivals) -> NDArray[np.int64]:
         """Show the rows the centres they have not seen; return those that still beat the rivals."""
@@ -124,12 +156,19 @@ class Search:
             stop = min(start + CENTRES_AT_ONCE, n_centres)
             stale = rows[self.seen[rows] < stop]
             block, centres = self._gather(stale), self._centres(start, stop)
-            kernels.see(block, centres, block.vectors @ centres.vectors.T, self.error)
+            self._see(block, centres)
             self.best[stale] = block.best
             self.seen[stale] = stop
             rows = rows[self.best[rows] >= rivals.squared]
             start = stop
         return rows
+
+    def _products(self, block: kernels.Rows, centres: kernels.Centres) -> NDArray[np.float32]:
+        shape = len(block.vectors), len(centres.vectors)
+        if (size := math.prod(shape)) > len(self.products):  # ties may make a block larger
+            return block.vectors @ centres.vectors.T
+        products = self.products[:size].reshape(shape)
+        return np.matmul(block.vectors, centres.vectors.T, out=products)
 
     def _centres(self, start: int, stop: int) -> kernels.Centres:
         n_preselected = len(self.candidates.preselected)
