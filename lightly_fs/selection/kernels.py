@@ -2,7 +2,7 @@
 
 Distances are first estimated in float32 as |x|² + |c|² - 2 x·c. An estimate is off by at most
 `slack` · (|x|² + |c|²) (see `distances`), so only the few pairs that it cannot tell from the best
-known one are measured, by `squared_distance`.
+known one are measured, by `squared_distance`. The products x·c may come as bits of bfloat16.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 from numpy.typing import NDArray
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+Products = TypeVar("Products", np.float32, np.uint16)
 CHUNK = 64
 """Products that are looked at together before any is looked at by itself."""
+VANISHING = 1e-30
+"""More than all that is lost of squared distances where terms below 2^-126 count as 0."""
 _REORDERED = {"reassoc", "contract", "nsz", "nnan"}
 """What the compiler may assume of estimates: any order of summation, no NaN."""
 
@@ -44,14 +48,6 @@ class Centres(NamedTuple):
     vectors: NDArray[np.float32]
     norms: NDArray[np.float32]
     first: int
-
-
-class Rivals(NamedTuple):
-    """What a row must beat to be picked now: the best row elsewhere, and the smallest distance."""
-
-    squared: float
-    row: int
-    min_distance: float
 
 
 def compiled(fastmath: bool | set[str] = False) -> Callable[[_Function], _Function]:  # noqa: FBT001, FBT002 - numba's own option
@@ -101,99 +97,91 @@ def estimated_dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     return total
 
 
-@compiled(fastmath=_REORDERED)
-def smallest(products: NDArray[np.float32], norms: NDArray[np.float32]) -> np.float32:
-    """Return the minimum of |c|² - 2 x·c."""
-    smallest = np.float32(3.0e38)
-    for j in range(len(norms)):
-        smallest = min(smallest, norms[j] - np.float32(2.0) * products[j])
-    return smallest
+def _as_float(product: Any) -> Any:  # noqa: ANN401 - float32 or uint16, decided by numba
+    """Return a product as float32: itself, or that whose upper half are the bits of a bfloat16."""
+
+
+def _as_float_by_type(product: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - a type of numba
+    def same(product: Any) -> Any:  # noqa: ANN401
+        return product
+
+    def widened(product: Any) -> Any:  # noqa: ANN401
+        return np.uint32(np.uint32(product) << np.uint32(16)).view(np.float32)
+
+    return same if isinstance(product, types.Float) else widened
+
+
+overload(_as_float)(_as_float_by_type)
 
 
 @compiled()
-def see(rows: Rows, centres: Centres, products: NDArray[np.float32], error: float) -> None:
+def _in_order(bits: np.int32) -> np.int32:
+    """Return the bits of a float32 as an integer that compares like it, or such integers' bits."""
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@compiled()
+def smallest(products: NDArray[Products], norms: NDArray[np.float32]) -> np.float32:
+    """Return the minimum of |c|² - 2 x·c.
+
+    Compares integers: that becomes vector instructions, the comparison of floats does not.
+    """
+    least = np.int32(0x7F7FFFFF)  # the largest float32
+    for j in range(len(norms)):
+        estimate = np.float32(norms[j] - np.float32(2.0) * _as_float(products[j]))
+        least = min(least, _in_order(estimate.view(np.int32)))
+    return np.int32(_in_order(least)).view(np.float32)
+
+
+@compiled()
+def see(
+    rows: Rows,
+    centres: Centres,
+    products: NDArray[Products],
+    error: float,
+    finer_error: float = math.inf,
+) -> int:
     """Bring `best` and `nearest` of the rows up to date with centres they have not seen.
 
-    `products` (R, C) are their dot products in float32, `error` is the `slack` of the dimensions.
+    Args:
+        rows: R rows.
+        centres: C centres.
+        products: (R, C), or larger, dot products in float32 or as bits of bfloat16.
+        error: `slack` or `rounded_slack` of the dimensions.
+        finer_error: `slack`, if pairs shall be estimated again in float32 before they are measured.
+
+    Returns:
+        How many pairs the products could not tell from the best known one.
     """
+    close = 0
     largest = centres.norms.max()
     for i in range(len(rows.best)):
         norm = np.float64(rows.norms[i])
-        margin = error * (norm + largest) + 1e-36
+        margin = error * (norm + largest) + VANISHING
         estimate = norm + smallest(products[i], centres.norms)
         if estimate - margin > rows.best[i]:
             continue
-        for j in range(len(centres.norms)):
+        for start in range(0, len(centres.norms), CHUNK):
+            stop = min(start + CHUNK, len(centres.norms))
             ceiling = min(rows.best[i], estimate + margin) + margin
-            if norm + (centres.norms[j] - np.float32(2.0) * products[i, j]) <= ceiling:
+            if norm + smallest(products[i, start:stop], centres.norms[start:stop]) > ceiling:
+                continue
+            for j in range(start, stop):
+                product = _as_float(products[i, j])
+                if norm + (centres.norms[j] - np.float32(2.0) * product) > ceiling:
+                    continue
+                close += 1
+                if finer_error < error:
+                    total = norm + np.float64(centres.norms[j])
+                    dot = np.float64(estimated_dot(rows.vectors[i], centres.vectors[j]))
+                    if total - 2.0 * dot - finer_error * total - VANISHING > rows.best[i]:
+                        continue
                 squared = squared_distance(rows.vectors[i], centres.vectors[j])
                 if squared < rows.best[i]:
                     rows.best[i] = squared
                     rows.nearest[i] = centres.first + j
-
-
-@compiled()
-def _beats(squared: float, row: int, rivals: Rivals) -> bool:
-    if squared < rivals.squared or (squared == rivals.squared and row > rivals.row):
-        return False
-    return math.sqrt(squared) >= rivals.min_distance
-
-
-@compiled()
-def pick(
-    rows: Rows,
-    names: NDArray[np.int64],
-    seen: NDArray[np.int64],
-    rivals: Rivals,
-    picks: NDArray[np.int64],
-    squared: NDArray[np.float64],
-    error: float,
-) -> int:
-    """Pick farthest first while a row beats the rivals; return how many picks were made.
-
-    A row that falls behind the rivals can never come back (distances only shrink), so it is left
-    alone from then on. `names` (R,) are the rows' indices among all candidates and decide ties;
-    `seen` (R,) counts the centres that each was compared with, -1 for a row that was picked.
-    `picks` receives positions within `rows`, `squared` their distances; they bound the picks.
-    """
-    alive = np.empty(len(names), np.int64)
-    count = 0
-    for i in range(len(names)):
-        if _beats(rows.best[i], names[i], rivals):
-            alive[count] = i
-            count += 1
-    made = 0
-    while count > 0 and made < len(picks):
-        top = 0
-        for a in range(1, count):
-            i, t = alive[a], alive[top]
-            if rows.best[i] > rows.best[t] or (
-                rows.best[i] == rows.best[t] and names[i] < names[t]
-            ):
-                top = a
-        centre = alive[top]
-        picks[made] = centre
-        squared[made] = rows.best[centre]
-        made += 1
-        seen[centre] = -1
-        count -= 1
-        alive[top] = alive[count]
-        a = 0
-        while a < count:
-            i = alive[a]
-            seen[i] += 1
-            total = np.float64(rows.norms[i]) + np.float64(rows.norms[centre])
-            estimate = total - 2.0 * estimated_dot(rows.vectors[i], rows.vectors[centre])
-            if estimate - error * total - 1e-36 <= rows.best[i]:
-                exact = squared_distance(rows.vectors[i], rows.vectors[centre])
-                if exact < rows.best[i]:
-                    rows.best[i] = exact
-                    if not _beats(exact, names[i], rivals):
-                        count -= 1
-                        alive[a] = alive[count]
-                        continue
-            a += 1
-    return made
+                    ceiling = min(squared, estimate + margin) + margin
+    return close
 
 
 @compiled()

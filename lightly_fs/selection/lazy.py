@@ -9,18 +9,19 @@ scan, ties included: the float32 products only decide what need not be measured 
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lightly_fs.cpus import usable_cpus
 from lightly_fs.selection import kernels
 from lightly_fs.selection.distances import farthest_from_mean, slack, squared_lengths
 from lightly_fs.selection.kcenter import Picks
+from lightly_fs.selection.pick_kernels import Rivals, pick
+from lightly_fs.selection.products import Comparison, Factors, one_thread, rounding_pays
 from lightly_fs.types import Progress, Stage
 
 if TYPE_CHECKING:
@@ -60,15 +61,28 @@ class Search:
         self.block = block_rows(*self.vectors.shape)
         self.best = np.full(len(self.vectors), np.inf)
         self.seen = np.zeros(len(self.vectors), np.int64)
-        self.threads = usable_cpus()
-        # Products are written to the same pages again: fresh ones cost as much as the products.
-        self.products = np.empty(self.block * CENTRES_AT_ONCE, np.float32)
+        rounding = self._rounding_pays()
+        self.comparisons = [
+            Comparison(self.vectors.shape[1], CENTRES_AT_ONCE, rounding=rounding)
+            for _ in range(usable_cpus())
+        ]
         self.picks = np.empty(candidates.limit, np.int64)
         self.squared = np.empty(candidates.limit)
         self.made = 0
 
+    def _rounding_pays(self) -> bool:
+        preselected = self.candidates.preselected
+        norm = max(float(self.norms.max()), float(squared_lengths(preselected).max(initial=0)))
+        n_centres = len(preselected) + self.candidates.limit
+        return rounding_pays(self.vectors.size * n_centres, norm)
+
     def run(self, progress: Progress) -> Picks:
-        with ThreadPoolExecutor(self.threads, "distances") as self.pool:
+        with (
+            threadpool_limits(1, "blas"),  # every thread makes its own products
+            ThreadPoolExecutor(
+                len(self.comparisons), "distances", initializer=one_thread
+            ) as self.pool,
+        ):
             return self._run(progress)
 
     def _run(self, progress: Progress) -> Picks:
@@ -95,11 +109,12 @@ class Search:
         """Bring the rows with the largest bounds up to date and pick among them."""
         rows, rivals = self._largest(self.block)
         fresh = self._update(rows, rivals)
-        block = self._gather(fresh)
+        vectors = np.empty((len(fresh), self.vectors.shape[1]), np.float32)
+        block = self._gather(fresh, vectors)
         seen = self.seen[fresh]
         room = np.empty(min(self.candidates.limit - self.made, PICKS_AT_ONCE), np.int64)
         squared = np.empty(len(room))
-        made = kernels.pick(block, fresh, seen, rivals, room, squared, self.error)
+        made = pick(block, fresh, seen, rivals, room, squared, self.error)
         self.picks[self.made : self.made + made] = fresh[room[:made]]
         self.squared[self.made : self.made + made] = squared[:made]
         self.best[fresh] = block.best
@@ -107,12 +122,12 @@ class Search:
         self.best[self.picks[self.made : self.made + made]] = -1
         self.made += made
 
-    def _largest(self, size: int) -> tuple[NDArray[np.int64], kernels.Rivals]:
+    def _largest(self, size: int) -> tuple[NDArray[np.int64], Rivals]:
         """Return the `size` rows that come first by bound, then index; and what is outside."""
         smallest = self.candidates.min_distance
         n_left = len(self.best) - self.made
         if n_left <= size:
-            return np.flatnonzero(self.best >= 0), kernels.Rivals(0.0, len(self.best), smallest)
+            return np.flatnonzero(self.best >= 0), Rivals(0.0, len(self.best), smallest)
         edge = float(np.partition(self.best, -size)[-size])
         above = np.flatnonzero(self.best > edge)
         ties = np.flatnonzero(self.best == edge)
@@ -120,55 +135,42 @@ class Search:
         outside = int(ties[taken]) if taken < len(ties) else len(self.best)
         return (
             np.concatenate([above, ties[:taken]]),
-            kernels.Rivals(edge, outside, smallest),
+            Rivals(edge, outside, smallest),
         )
 
-    def _gather(self, rows: NDArray[np.int64]) -> kernels.Rows:
-        vectors = np.empty((len(rows), self.vectors.shape[1]), np.float32)
-
-        def copy(part: slice) -> None:
-            np.take(self.vectors, rows[part], axis=0, out=vectors[part], mode="clip")
-
-        self._in_threads(copy, len(rows))
+    def _gather(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> kernels.Rows:
+        np.take(self.vectors, rows, axis=0, out=vectors, mode="clip")  # "raise" would copy twice
         nearest = np.empty(len(rows), np.int64)
         return kernels.Rows(vectors, self.norms[rows], self.best[rows], nearest)
 
-    def _see(self, block: kernels.Rows, centres: kernels.Centres) -> None:
-        """Bring the block up to date with the centres; rows do not depend on one another."""
-        products = self._products(block, centres)
+    def _see(self, rows: NDArray[np.int64], centres: kernels.Centres) -> None:
+        """Bring rows up to date with the centres; they do not depend on one another."""
+        rounding = any(comparison.rounding for comparison in self.comparisons)
+        # In a thread of the pool too: torch would start threads for it, which then wait in a loop.
+        factors = self.pool.submit(Factors.of, centres, rounding=rounding).result()
 
-        def see(part: slice) -> None:
-            rows = kernels.Rows(*(column[part] for column in block))
-            kernels.see(rows, centres, products[part], self.error)
+        def see(comparison: Comparison, part: NDArray[np.int64]) -> None:
+            for start in range(0, len(part), len(comparison.vectors)):
+                some = part[start : start + len(comparison.vectors)]
+                block = self._gather(some, comparison.vectors[: len(some)])
+                comparison.see(block, factors)
+                self.best[some] = block.best
 
-        self._in_threads(see, len(block.best))
+        parts = np.array_split(rows, len(self.comparisons))
+        list(self.pool.map(see, self.comparisons, parts))
 
-    def _in_threads(self, work: Callable[[slice], None], count: int) -> None:
-        """Let every thread do its share of `count` rows."""
-        edges = np.linspace(0, count, self.threads + 1).astype(int).tolist()
-        list(self.pool.map(work, map(slice, edges, edges[1:])))
-
-    def _update(self, rows: NDArray[np.int64], rivals: kernels.Rivals) -> NDArray[np.int64]:
+    def _update(self, rows: NDArray[np.int64], rivals: Rivals) -> NDArray[np.int64]:
         """Show the rows the centres they have not seen; return those that still beat the rivals."""
         n_centres = len(self.candidates.preselected) + self.made
         start = int(self.seen[rows].min())
         while start < n_centres and len(rows):
             stop = min(start + CENTRES_AT_ONCE, n_centres)
             stale = rows[self.seen[rows] < stop]
-            block, centres = self._gather(stale), self._centres(start, stop)
-            self._see(block, centres)
-            self.best[stale] = block.best
+            self._see(stale, self._centres(start, stop))
             self.seen[stale] = stop
             rows = rows[self.best[rows] >= rivals.squared]
             start = stop
         return rows
-
-    def _products(self, block: kernels.Rows, centres: kernels.Centres) -> NDArray[np.float32]:
-        shape = len(block.vectors), len(centres.vectors)
-        if (size := math.prod(shape)) > len(self.products):  # ties may make a block larger
-            return block.vectors @ centres.vectors.T
-        products = self.products[:size].reshape(shape)
-        return np.matmul(block.vectors, centres.vectors.T, out=products)
 
     def _centres(self, start: int, stop: int) -> kernels.Centres:
         n_preselected = len(self.candidates.preselected)

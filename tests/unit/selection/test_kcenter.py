@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightly_fs.selection import distances, lazy
+from lightly_fs.selection import distances, lazy, products
 from lightly_fs.selection.candidates import Candidates
 from lightly_fs.selection.kcenter import farthest_first, scan
 from lightly_fs.types import silent
@@ -34,6 +36,23 @@ def by_lazy(candidates, block=7):
     return search.run(silent)
 
 
+def by_rounding(candidates, block=7, n_threads=2):
+    """Pick with all products in bfloat16, whatever the processor and however little it helps."""
+    dimensions = candidates.vectors.shape[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "FEWEST_CENTRES", 1)
+        patch.setattr(products, "PAIRS_PER_CLOSE", 0)
+        search = lazy.Search(candidates)
+        search.block = block
+        search.comparisons = [
+            products.Comparison(dimensions, lazy.CENTRES_AT_ONCE, rounding=True)
+            for _ in range(n_threads)
+        ]
+        picks = search.run(silent)
+    assert all(comparison.rounding for comparison in search.comparisons)
+    return picks
+
+
 @settings(max_examples=80, deadline=None)
 @given(datasets, st.integers(1, 90), st.sampled_from([0.0, 0.5, 1.0, 2.0]), st.integers(0, 9))
 def test_scan_and_lazy_pick_what_brute_force_picks(vectors, limit, min_distance, n_preselected):
@@ -42,7 +61,7 @@ def test_scan_and_lazy_pick_what_brute_force_picks(vectors, limit, min_distance,
         vectors, limit=limit, min_distance=min_distance, preselected=preselected
     )
 
-    for way in (scan, by_lazy):
+    for way in (scan, by_lazy, by_rounding):
         picks = way(ask(vectors, limit, min_distance, preselected))
         np.testing.assert_array_equal(picks.rows, rows)
         np.testing.assert_allclose(np.sqrt(picks.squared), distances, rtol=1e-12)
@@ -55,8 +74,45 @@ def test_lazy_agrees_with_scan_to_the_last_bit_over_many_blocks_and_chunks(kind,
     candidates = ask(dataset(kind, 1500, 24, seed=1), limit=400)
 
     expected = scan(candidates)
-    for block in (1, 50, 600, 5000):
-        picks = by_lazy(candidates, block)
+    blocks = (1, 50, 600, 5000)
+    for picks in itertools.chain(
+        (by_lazy(candidates, block) for block in blocks),
+        (by_rounding(candidates, block) for block in blocks[1:]),
+    ):
+        np.testing.assert_array_equal(picks.rows, expected.rows)
+        assert picks.squared.tobytes() == expected.squared.tobytes()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    datasets,
+    st.sampled_from([1e-44, 1e-40, 1e-38, 1e-25, 1e-15, 1.0, 1e9, 1e15]),
+    st.sampled_from([0.0, 1.0, 300.0]),
+    st.integers(1, 40),
+    st.integers(0, 5),
+    st.integers(1, 5),
+)
+def test_rounded_products_pick_what_a_scan_picks_at_any_scale(
+    vectors, scale, offset, limit, n_preselected, n_threads
+):
+    vectors = ((vectors + offset) * scale).astype(np.float32)
+    candidates = ask(vectors, limit, preselected=vectors[:n_preselected][::-1].copy())
+
+    expected, picks = scan(candidates), by_rounding(candidates, n_threads=n_threads)
+    np.testing.assert_array_equal(picks.rows, expected.rows)
+    assert picks.squared.tobytes() == expected.squared.tobytes()
+
+
+def test_rounded_products_pick_what_a_scan_picks_among_vectors_of_all_lengths():
+    rng = np.random.default_rng(5)
+    vectors = dataset("random", 2000, 40, seed=3)
+    vectors *= 10.0 ** rng.uniform(-20, 8, (2000, 1)).astype(np.float32)
+    vectors[::3] = vectors[1::3][:667] * np.float32(1 + 2**-20)
+    candidates = ask(vectors, limit=1500)
+
+    expected = scan(candidates)
+    for n_threads in (1, 3):
+        picks = by_rounding(candidates, 100, n_threads)
         np.testing.assert_array_equal(picks.rows, expected.rows)
         assert picks.squared.tobytes() == expected.squared.tobytes()
 
