@@ -1,122 +1,331 @@
-"""What of a COCO file can be used: one bad annotation is left out and listed, the others stay."""
+"""COCO files: every entry is read on its own, and one that is broken is left out and listed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeVar
 
+import msgspec
+import numpy as np
+from msgspec import Meta, Raw, Struct
+
+from lightly_fs.annotations import rle
 from lightly_fs.annotations.files import InvalidFile
+from lightly_fs.annotations.labels import NO_CLASSES, Labels, NothingValidError
+from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject
+from lightly_fs.annotations.reading import InvalidContentError, decode, explained
+from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
 from lightly_fs.errors import DatasourceError
+
+T = TypeVar("T")
 
 _MOST_PIXELS = 1 << 28
 """Of a mask: it is drawn, a byte for each, before it is stored as run lengths."""
-_FARTHEST = 1e7
-"""Pixels; beyond it a corner is a mistake, and Pillow overflows."""
+
+# Beyond 10 million pixels a corner is a mistake, and Pillow overflows.
+_Place = Annotated[float, Meta(ge=-1e7, le=1e7)]
+_Length = Annotated[float, Meta(ge=0, le=1e7)]
+_Text = Annotated[str, Meta(min_length=1)]
+_Id = int | str
 
 
-def drop_invalid(content: dict[str, Any], path: str, *, masks: bool) -> list[InvalidFile]:
-    """Take the annotations that cannot be used out of a COCO file's content.
+class _Content(Struct):
+    images: list[Raw]
+    annotations: list[Raw]
+    categories: list[Raw]
 
-    What labelformat asks for and is often missing is added: `iscrowd`, and for boxes, which do
-    without, the size of an image.
+
+class _Parsed(Struct):
+    """The same, as Python's json module reads it."""
+
+    images: list[Any]
+    annotations: list[Any]
+    categories: list[Any]
+
+
+class _Image(Struct, gc=False):
+    id: _Id
+    file_name: _Text
+    width: _Length | None = None
+    height: _Length | None = None
+
+
+class _Category(Struct, gc=False):
+    id: Annotated[int, Meta(ge=0, lt=2**53)]
+    name: _Text
+
+
+class _Owner(Struct, gc=False):
+    image_id: _Id
+
+
+class _Boxed(Struct, gc=False):
+    image_id: _Id
+    category_id: _Id
+    bbox: tuple[_Place, _Place, _Length, _Length]
+    score: Annotated[float, Meta(ge=0, le=1)] = LABEL_SCORE
+
+
+class _Runs(Struct, gc=False):
+    size: tuple[int, int]
+    counts: list[Annotated[int, Meta(ge=0, lt=2**40)]] | str
+
+
+class _Masked(Struct, gc=False):
+    image_id: _Id
+    category_id: _Id
+    segmentation: list[list[_Place]] | _Runs
+    bbox: tuple[_Place, _Place, _Length, _Length] | None = None
+    score: Annotated[float, Meta(ge=0, le=1)] = LABEL_SCORE
+
+
+_CONTENT = msgspec.json.Decoder(_Content)
+_IMAGE = msgspec.json.Decoder(_Image)
+_CATEGORY = msgspec.json.Decoder(_Category)
+_OWNER = msgspec.json.Decoder(_Owner)
+_BOXED = msgspec.json.Decoder(_Boxed)
+_MASKED = msgspec.json.Decoder(_Masked)
+_FIXES = {
+    "$": "write `images`, `annotations` and `categories`, each a list",
+    "images": "write an object with `id` and `file_name`",
+    "annotations": "write an object with `image_id`, `category_id` and `bbox` or `segmentation`",
+    "categories": "write an object with `id` and `name`",
+    "id": "give it an id of its own, for a category a whole number from 0",
+    "file_name": "write the image's path below the input, or below the folder of `--below`",
+    "name": "write the category's name",
+    "image_id": "write the id of one of `images`",
+    "category_id": "write the id of one of `categories`",
+    "bbox": "write [x, y, width, height] in pixels",
+    "score": "write the confidence, 0 to 1, or leave it out",
+    "segmentation": "write polygons [[x, y, x, y, …]], or run lengths column by column",
+    "counts": "write run lengths, column by column, starting with the zeros",
+}
+
+
+def read_coco(path: Path, *, task: str, below: str = "", masks: bool = False) -> Labels:
+    """Read the boxes of a COCO file, or its masks: polygons or run lengths.
+
+    An image whose annotations are all broken has no labels; one without an annotation has none to
+    find, which is a label too.
 
     Args:
-        content: With `images`, `annotations` and `categories`; is changed.
-        path: Of the file, for messages.
-        masks: Outlines are read, else boxes.
-
-    Returns:
-        Those left out, by their ids, with the reason.
+        path: The file, on a local disk.
+        task: Name of the task.
+        below: Folder of the samples that the file's names are relative to.
+        masks: Read `segmentation`, else `bbox`.
 
     Raises:
-        DatasourceError: Not a single annotation can be used.
-        LookupError, TypeError, ValueError: A part of it is missing.
+        NothingValidError: There are entries, but none that can be used.
+        DatasourceError: It cannot be read, or is no COCO file.
     """
-    images = {image["id"]: image for image in content["images"]}
-    categories = {category["id"] for category in content["categories"]}
-    if not masks:
-        for image in content["images"]:
-            image.setdefault("width", 0)
-            image.setdefault("height", 0)
-    kept, invalid = [], []
-    for place, one in enumerate(content["annotations"]):
-        wrong = _wrong(one, images, categories, masks=masks)
-        if not wrong:
-            one.setdefault("iscrowd", int(isinstance(one.get("segmentation"), dict)))
-            kept.append(one)
-            continue
-        known = isinstance(one, dict) and "id" in one
-        named = f"annotation {one['id']}" if known else f"$.annotations[{place}]"
-        invalid.append(InvalidFile(f"{path}: {named}", wrong))
-    if invalid and not kept:
-        raise DatasourceError(
-            f"not one annotation is valid, first {invalid[0].path}: {invalid[0].reason}",
-            hint="check the file, or write it again with the tool that made it",
-        )
-    content["annotations"] = kept
-    return invalid
-
-
-def _wrong(one: Any, images: Mapping[Any, Any], categories: set[Any], *, masks: bool) -> str:  # noqa: ANN401
-    if not isinstance(one, dict):
-        return "no object"
-    for key, among, name in (
-        ("image_id", images, "images"),
-        ("category_id", categories, "categories"),
-    ):
-        value = one.get(key)
-        if isinstance(value, list | dict) or value not in among:
-            return f"{key} {value!r:.50} is none of `{name}`"
-    if masks:
-        return _wrong_mask(one, images[one["image_id"]])
-    box = _numbers(one.get("bbox"))
-    if box is None or len(box) != 4 or box[2] < 0 or box[3] < 0:
-        return f"bbox is {one.get('bbox')!r:.80}, not x, y, width, height in pixels"
-    score = _numbers([one["score"]]) if "score" in one else [1.0]
-    if score is None or not 0 <= score[0] <= 1:
-        return f"score is {one['score']!r:.50}, not a number from 0 to 1"
-    return ""
-
-
-def _wrong_mask(one: Mapping[str, Any], image: Mapping[str, Any]) -> str:
-    height, width = int(image["height"]), int(image["width"])
-    if height <= 0 or width <= 0 or height * width > _MOST_PIXELS:
-        return f"a mask of {width} x {height} pixels; at most {_MOST_PIXELS:,} are drawn"
-    given = one.get("segmentation")
-    if isinstance(given, dict):
-        return _wrong_counts(given, height, width)
-    if one.get("iscrowd"):
-        return "iscrowd is set, but segmentation has no run lengths"
-    if not isinstance(given, list) or not given:
-        return "segmentation has no polygon"
-    for polygon in given:
-        points = _numbers(polygon)
-        if points is None or len(points) < 6 or len(points) % 2:
-            return f"segmentation has {polygon!r:.80}, not x, y, x, y, … of three points or more"
-    return ""
-
-
-def _wrong_counts(given: Mapping[str, Any], height: int, width: int) -> str:
-    counts = given.get("counts")
-    if isinstance(counts, str):
-        return "its run lengths are compressed; write them as numbers"
-    if given.get("size") != [height, width]:
-        return f"its run lengths are of size {given.get('size')!r:.50}, not [{height}, {width}]"
-    if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts):
-        return "its run lengths are no whole numbers from 0"
-    if sum(counts) != height * width:
-        return f"its run lengths add up to {sum(counts)}, not {height * width}"
-    return ""
-
-
-def _numbers(values: object) -> Sequence[float] | None:
-    """Return finite numbers within reach, or None."""
-    if not isinstance(values, list):
-        return None
     try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    usable = all(math.isfinite(number) and abs(number) <= _FARTHEST for number in numbers)
-    return numbers if usable else None
+        content = _parsed(path.read_bytes())
+    except OSError as error:
+        raise DatasourceError(
+            f"{path} cannot be read: {error.strerror}", hint="give the JSON file"
+        ) from error
+    except InvalidContentError as error:
+        raise DatasourceError(f"{path} is no COCO file: {error}") from error
+    reading = _Reading(str(path), below)
+    categories = reading.categories(content.categories)
+    reading.images(content.images)
+    places = {one.id: place for place, one in enumerate(categories)}
+    labels = reading.annotations(content.annotations, places, masks=masks)
+    if reading.invalid and not any(labels.values()) and (content.annotations or not labels):
+        raise NothingValidError(reading.invalid)
+    kind = TaskType.OBJECT_DETECTION
+    if masks and any(labels.values()):
+        kind = TaskType.INSTANCE_SEGMENTATION
+    schema = TaskSchema(task, kind, tuple(categories) or NO_CLASSES)
+    return Labels(schema, labels, str(path), reading.invalid)
+
+
+def _parsed(data: bytes) -> _Content | _Parsed:
+    try:
+        return decode(_CONTENT, data, _FIXES)
+    except InvalidContentError as error:
+        if isinstance(error.__cause__, msgspec.ValidationError):
+            raise
+        # Python's json module writes NaN, which is no JSON: the entry that has it is left out.
+        try:
+            tree = json.loads(data, parse_constant=str)
+        except (ValueError, RecursionError):
+            raise error from None
+    try:
+        return msgspec.convert(tree, _Parsed)
+    except msgspec.ValidationError as error:
+        raise explained(error, _FIXES) from error
+
+
+def _entry(given: object, decoder: msgspec.json.Decoder[T], at: str) -> T:
+    if isinstance(given, Raw):
+        return decode(decoder, given, _FIXES, at=at)
+    try:
+        return msgspec.convert(given, decoder.type)
+    except msgspec.ValidationError as error:
+        raise explained(error, _FIXES, at=at) from error
+
+
+@dataclass
+class _Reading:
+    """What of a file can be used, and what was left out."""
+
+    path: str
+    below: str
+    invalid: list[InvalidFile] = field(default_factory=list)
+    _images: dict[_Id, _Image] = field(default_factory=dict)
+    _names: dict[_Id, str] = field(default_factory=dict)
+
+    def categories(self, given: Sequence[object]) -> list[Category]:
+        """Return the categories by ascending id."""
+        found: dict[int, str] = {}
+        names: set[str] = set()
+        for at, one in self._entries(given, _CATEGORY, "$.categories"):
+            if one.id in found or one.name in names:
+                shared = "id" if one.id in found else "name"
+                self._leave_out(f"{at}.{shared}", f"{getattr(one, shared)!r:.80} is there already")
+            else:
+                found[one.id] = one.name
+                names.add(one.name)
+        return [Category(number, name) for number, name in sorted(found.items())]
+
+    def images(self, given: Sequence[object]) -> None:
+        for at, one in self._entries(given, _IMAGE, "$.images"):
+            if one.id in self._images:
+                self._leave_out(f"{at}.id", f"{one.id!r:.80} is that of another image")
+            else:
+                self._images[one.id] = one
+                self._names[one.id] = str(PurePosixPath(self.below, one.file_name))
+
+    def annotations(
+        self, given: Sequence[object], places: dict[int, int], *, masks: bool
+    ) -> dict[str, list[PredictedObject]]:
+        """Return the objects by the name of their image."""
+        found: dict[str, list[PredictedObject]] = {name: [] for name in self._names.values()}
+        decoder: msgspec.json.Decoder[Any] = _MASKED if masks else _BOXED
+        broken: set[str] = set()
+        for index, entry in enumerate(given):
+            try:
+                # The common case without a detour: there may be millions of them.
+                one = decoder.decode(entry) if isinstance(entry, Raw) else _convert(entry, decoder)
+                name, place = self._names[one.image_id], places[one.category_id]
+                found[name].append(self._masked(one, place) if masks else _boxed(one, place))
+            except (msgspec.MsgspecError, KeyError, ValueError, RecursionError):
+                broken.update(self._explain(entry, decoder, f"$.annotations[{index}]", places))
+        for name in broken:
+            if not found[name]:
+                del found[name]
+        return found
+
+    def _explain(
+        self,
+        entry: object,
+        decoder: msgspec.json.Decoder[Any],
+        at: str,
+        places: dict[int, int],
+    ) -> Iterator[str]:
+        """List a broken annotation, and yield the image that it is of, if that is clear."""
+        try:
+            owner = self._names.get(_entry(entry, _OWNER, at).image_id)
+        except InvalidContentError:
+            owner = None
+        if owner is not None:
+            yield owner
+        try:
+            one = _entry(entry, decoder, at)
+        except InvalidContentError as error:
+            self.invalid.append(InvalidFile(self.path, str(error)))
+            return
+        if owner is None:
+            self._leave_out(f"{at}.image_id", f"{one.image_id!r:.80} is none of `images`")
+        elif one.category_id not in places:
+            self._leave_out(f"{at}.category_id", f"{one.category_id!r:.80} is none of `categories`")
+        else:
+            try:
+                self._masked(one, 0)
+            except ValueError as error:
+                self._leave_out(f"{at}.segmentation", str(error))
+
+    def _entries(
+        self, given: Sequence[object], decoder: msgspec.json.Decoder[T], at: str
+    ) -> Iterator[tuple[str, T]]:
+        for index, entry in enumerate(given):
+            place = f"{at}[{index}]"
+            try:
+                yield place, _entry(entry, decoder, place)
+            except InvalidContentError as error:
+                self.invalid.append(InvalidFile(self.path, str(error)))
+
+    def _leave_out(self, place: str, wrong: str) -> None:
+        reason = str(InvalidContentError(place, wrong, _FIXES[place.rpartition(".")[2]]))
+        self.invalid.append(InvalidFile(self.path, reason))
+
+    def _masked(self, one: _Masked, place: int) -> PredictedObject:
+        image = self._images[one.image_id]
+        height, width = int(image.height or 0), int(image.width or 0)
+        if not 0 < height * width <= _MOST_PIXELS:
+            raise ValueError(
+                f"a mask of {width} x {height} pixels, the size that `images` gives; at least 1 "
+                f"and at most {_MOST_PIXELS:,} are drawn"
+            )
+        if isinstance(one.segmentation, _Runs):
+            counts = _row_by_row(one.segmentation, height, width)
+        else:
+            counts = draw_polygons(one.segmentation, height, width)
+        box = one.bbox or rle.bounding_box(counts, width)
+        return PredictedObject(place, one.score, box, mask=counts)
+
+
+def _convert(entry: object, decoder: msgspec.json.Decoder[Any]) -> Any:  # noqa: ANN401
+    return msgspec.convert(entry, decoder.type)
+
+
+def _boxed(one: _Boxed, place: int) -> PredictedObject:
+    return PredictedObject(place, one.score, one.bbox)
+
+
+def _row_by_row(runs: _Runs, height: int, width: int) -> list[int]:
+    """Return COCO's run lengths, which go down the columns, as ours.
+
+    Raises:
+        ValueError: They are not those of a mask of this size.
+    """
+    if runs.size != (height, width):
+        raise ValueError(f"run lengths of size {list(runs.size)}, not [{height}, {width}]")
+    counts = runs.counts
+    if isinstance(counts, str):
+        try:
+            counts = rle.decompress(counts)
+        except ValueError as error:
+            raise ValueError(f"its compressed run lengths are broken: {error}") from error
+    if min(counts, default=0) < 0 or sum(counts) != height * width:
+        raise ValueError(f"run lengths of {sum(counts)} pixels, not {height * width}")
+    turned: list[int] = rle.transposed(counts, width, height).tolist()
+    return turned
+
+
+def draw_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> list[int]:
+    """Return the run lengths of the pixels inside of polygons and on their outlines.
+
+    Args:
+        polygons: Each x, y, x, y, … in pixels.
+        height: Of the mask.
+        width: Of the mask.
+
+    Raises:
+        ValueError: There is none, or one has not three points.
+    """
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("1", (width, height))
+    for points in polygons:
+        if len(points) < 6 or len(points) % 2:
+            raise ValueError(f"a polygon of {len(points)} numbers, not two for each of 3 points")
+        ImageDraw.Draw(canvas).polygon(list(points), fill=1)
+    if not polygons:
+        raise ValueError("no polygon")
+    counts: list[int] = rle.encode(np.asarray(canvas)).tolist()
+    return counts

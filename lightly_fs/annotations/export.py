@@ -17,11 +17,13 @@ import msgspec
 import numpy as np
 import yaml
 
+from lightly_fs.annotations import rle
 from lightly_fs.annotations.exported import (
     Export,
     ExportedImage,
     File,
     boxed,
+    fits,
     require_schema,
     require_size,
     require_xml,
@@ -49,6 +51,7 @@ __all__ = [
     "labelbox",
     "lightly",
     "pretagging",
+    "sama",
     "selected",
     "to_json",
     "yolo",
@@ -96,7 +99,10 @@ def _singleton(one: PredictedObject, schema: TaskSchema) -> dict[str, Any]:
 
 
 def coco(export: Export) -> Iterator[File]:
-    """`coco.json`: images, categories with their own ids, and boxes with `score`."""
+    """`coco.json`: images, categories with their own ids, boxes and masks with `score`.
+
+    Masks are compressed run lengths, as pycocotools writes them.
+    """
     schema = require_schema(export)
     annotations: list[dict[str, Any]] = []
     for number, image in enumerate(export.images, 1):
@@ -107,8 +113,10 @@ def coco(export: Export) -> Iterator[File]:
                 "category_id": schema.categories[one.category].id,
                 "bbox": [x, y, width, height],
                 "area": width * height,
-                "iscrowd": 0,
+                "iscrowd": 0,  # evaluations would pass over a crowd
             }
+            if fits(image, one):
+                annotation |= _segmentation(image, one)
             if not math.isnan(one.score):
                 annotation["score"] = one.score
             annotations.append(annotation)
@@ -120,6 +128,13 @@ def coco(export: Export) -> Iterator[File]:
     content = {"images": images, "annotations": annotations, "categories": categories}
     # pycocotools asks for `info` when it loads results.
     yield "coco.json", to_json({"info": {}, **content})
+
+
+def _segmentation(image: ExportedImage, one: PredictedObject) -> dict[str, Any]:
+    columns = rle.transposed(one.mask, image.height, image.width)
+    size = [image.height, image.width]
+    counts = rle.compress(columns)
+    return {"segmentation": {"size": size, "counts": counts}, "area": rle.area(one.mask)}
 
 
 def _url(image: ExportedImage) -> dict[str, str]:
@@ -235,6 +250,20 @@ def labelbox(export: Export) -> Iterator[File]:
     yield "labelbox_data_rows.json", to_json(rows)
 
 
+def sama(export: Export) -> Iterator[File]:
+    """`sama_tasks.json`: tasks to upload or to create by the API; they need read URLs."""
+    tasks = []
+    for number, image in enumerate(export.images):
+        if image.url is None:
+            raise ConfigError(
+                f"Sama needs a URL to read `{image.filename}` from, and there is none",
+                hint="Use an input in a bucket (s3://…), whose objects have read URLs.",
+            )
+        data = {"id": number, "url": image.url, "image": image.url}
+        tasks.append({"data": data | {"lightlyFileName": image.filename}})
+    yield "sama_tasks.json", to_json(tasks)
+
+
 def hugging_face(export: Export) -> Iterator[File]:
     """`metadata.jsonl` of a Hugging Face `imagefolder`; the images are to lie at `image_paths`."""
     names = [one.name for one in export.categories]
@@ -293,5 +322,6 @@ EXPORTERS: dict[str, Callable[[Export], Iterator[File]]] = {
     "labelbox": labelbox,
     "lightly": lightly,
     "pretagging": pretagging,
+    "sama": sama,
     "yolo": yolo,
 }

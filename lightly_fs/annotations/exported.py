@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lightly_fs.annotations import rle
 from lightly_fs.annotations.objects import PredictedObject, Predictions
 from lightly_fs.annotations.tasks import Category, TaskSchema
 from lightly_fs.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 File = tuple[str, bytes]
 """A path below the output, and what to write there."""
@@ -74,34 +79,76 @@ def selected(
 
 
 def _objects(predictions: Predictions, sample: int) -> list[PredictedObject]:
-    found = []
-    for row in predictions.of(sample):
-        place = int(np.searchsorted(predictions.probability_rows, row))
-        given = place < len(predictions.probability_rows) and (
-            predictions.probability_rows[place] == row
-        )
-        box = predictions.boxes[row].tolist()
-        one = PredictedObject(
-            category=int(predictions.categories[row]),
-            score=float(predictions.scores[row]),
+    rows = predictions.of(sample)
+    part = slice(rows.start, rows.stop)
+    first, last = np.searchsorted(predictions.probability_rows, (rows.start, rows.stop)).tolist()
+    given = predictions.probability_rows[first:last].tolist()
+    probabilities = dict(zip(given, predictions.probabilities[first:last].tolist(), strict=True))
+    ends = slice(rows.start, rows.stop + 1)
+    masks = predictions.mask_counts[slice(*predictions.mask_offsets[ends][[0, -1]])].tolist()
+    mask_ends = (predictions.mask_offsets[ends] - predictions.mask_offsets[rows.start]).tolist()
+    columns = zip(
+        rows,
+        predictions.categories[part].tolist(),
+        predictions.scores[part].tolist(),
+        predictions.boxes[part].tolist(),
+        pairwise(mask_ends),
+        strict=True,
+    )
+    with_keypoints = len(predictions.keypoints) > 0
+    return [
+        PredictedObject(
+            category=category,
+            score=score,
             box=None if math.isnan(box[0]) else box,
-            probabilities=predictions.probabilities[place].tolist() if given else None,
-            mask=predictions.mask(row).tolist(),
-            keypoints=predictions.keypoints_of(row).ravel().tolist(),
+            probabilities=probabilities.get(row),
+            mask=masks[start:stop],
+            keypoints=predictions.keypoints_of(row).ravel().tolist() if with_keypoints else (),
         )
-        found.append(one)
-    return found
+        for row, category, score, box, (start, stop) in columns
+    ]
 
 
 def boxed(image: ExportedImage) -> Iterator[tuple[PredictedObject, Sequence[float]]]:
-    """Yield the objects with x, y, width, height; one without a box is not left out silently."""
+    """Yield the objects with x, y, width, height: their own, or of the box around their mask.
+
+    An object whose mask is empty, or of another size than the image, is left out with a warning;
+    one that has no mask either is an error.
+    """
     for one in image.objects or ():
-        if one.box is None:
+        if one.box is not None:
+            yield one, one.box
+        elif one.mask:
+            if (box := _mask_box(image, one)) is not None:
+                yield one, box
+        else:
             raise ConfigError(
                 f"`{image.filename}` has an object without a box, and this format holds boxes",
                 hint="Export it as `lightly`, which holds everything.",
             )
-        yield one, one.box
+
+
+def fits(image: ExportedImage, one: PredictedObject) -> bool:
+    """Tell whether an object has a mask of the image's size; another size is said in a warning."""
+    if not one.mask:
+        return False
+    require_size(image)
+    if (total := sum(one.mask)) == image.width * image.height:
+        return True
+    logger.warning(
+        "a mask of `%s` has %d pixels, the image %d: left out",
+        *(image.filename, total, image.width * image.height),
+    )
+    return False
+
+
+def _mask_box(image: ExportedImage, one: PredictedObject) -> Sequence[float] | None:
+    if not fits(image, one):
+        return None
+    box = rle.bounding_box(one.mask, image.width)
+    if box is None:
+        logger.warning("a mask of `%s` is empty: the object is left out", image.filename)
+    return box
 
 
 def require_schema(export: Export) -> TaskSchema:

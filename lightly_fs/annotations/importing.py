@@ -1,31 +1,37 @@
-"""Labels in the formats that labelformat reads: COCO, Pascal VOC, CVAT, KITTI, Labelbox.
+"""Labels in the formats of other tools: COCO, Pascal VOC, CVAT, and what labelformat opens.
 
-It is an extra (`lightly-fs[labels]`). YOLO and Label Studio have modules of their own: labelformat
-drops the confidences of YOLO, opens every image for it, and does not know Label Studio.
+labelformat stops at the first entry that it cannot use and has no way to go on, which is why the
+common formats are read here. YOLO and Label Studio have modules of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
-
-import numpy as np
 
 from lightly_fs.annotations import rle
-from lightly_fs.annotations.coco import drop_invalid
-from lightly_fs.annotations.files import InvalidFile
+from lightly_fs.annotations.coco import draw_polygons, read_coco
 from lightly_fs.annotations.labels import NO_CLASSES, Labels
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
-from lightly_fs.errors import DatasourceError, MissingExtraError
+from lightly_fs.annotations.xml_labels import read_cvat, read_pascal_voc
+from lightly_fs.errors import DatasourceError
 
 if TYPE_CHECKING:
     from labelformat.model.image import Image
     from labelformat.model.instance_segmentation import InstanceSegmentationInput
     from labelformat.model.object_detection import ObjectDetectionInput
+
+FORMATS: dict[str, Callable[..., Labels]] = {
+    "coco": read_coco,
+    "coco-masks": partial(read_coco, masks=True),
+    "cvat": read_cvat,
+    "pascal-voc": read_pascal_voc,
+}
+"""Who reads each: `(path, task=, below=)`."""
 
 
 def import_coco(path: Path, filenames: Sequence[str], *, task: str, below: str = "") -> Predictions:
@@ -39,7 +45,6 @@ def import_coco(path: Path, filenames: Sequence[str], *, task: str, below: str =
 
     Raises:
         DatasourceError: It cannot be read, or names none of the samples.
-        MissingExtraError: labelformat is not installed.
     """
     return read_labels("coco", path, task=task, below=below).of(filenames)
 
@@ -85,29 +90,7 @@ def import_labelformat(
 
 def read_labels(kind: str, path: Path, *, task: str, below: str = "") -> Labels:
     """Read a file or folder by the name of its format, one of `FORMATS`; else as `import_coco`."""
-    formats = _labelformat()
-    source = _opened(path, lambda: FORMATS[kind](formats, path))
-    # labelformat stops at the first annotation that it cannot use, and has no way to go on.
-    content = getattr(source, "_data", None) if kind.startswith("coco") else None
-    invalid: Sequence[InvalidFile] = ()
-    if isinstance(content, dict):
-        masks = kind == "coco-masks"
-        invalid = _opened(path, lambda: drop_invalid(content, str(path), masks=masks))
-    return replace(_labels(source, task, below, path), invalid=invalid)
-
-
-def _pascal_voc(formats: Any, path: Path) -> Any:  # noqa: ANN401 - labelformat's own
-    names = sorted(_voc_names(path))
-    return formats.PascalVOCObjectDetectionInput(path, category_names=",".join(names))
-
-
-FORMATS: dict[str, Callable[[Any, Path], Any]] = {
-    "coco": lambda formats, path: formats.COCOObjectDetectionInput(input_file=path),
-    "coco-masks": lambda formats, path: formats.COCOInstanceSegmentationInput(input_file=path),
-    "cvat": lambda formats, path: formats.CVATObjectDetectionInput(input_file=path),
-    "pascal-voc": _pascal_voc,
-}
-"""How labelformat opens each."""
+    return FORMATS[kind](path, task=task, below=below)
 
 
 def _labels(
@@ -141,57 +124,21 @@ def _from_labelformat(given: Any, place: int, image: Image) -> PredictedObject: 
     if hasattr(given.segmentation, "get_rle"):
         counts = given.segmentation.get_rle()
     else:
-        counts = _polygons_as_mask(given.segmentation.polygons, image.height, image.width)
+        polygons = [[*chain.from_iterable(one)] for one in given.segmentation.polygons]
+        counts = draw_polygons(polygons, image.height, image.width)
     box = rle.bounding_box(counts, image.width)
     return PredictedObject(place, LABEL_SCORE, box, mask=counts)
-
-
-def _polygons_as_mask(
-    polygons: Iterable[Sequence[tuple[float, float]]], height: int, width: int
-) -> list[int]:
-    from PIL import Image, ImageDraw
-
-    canvas = Image.new("1", (width, height))
-    for polygon in polygons:
-        ImageDraw.Draw(canvas).polygon([tuple(point) for point in polygon], fill=1)
-    counts: list[int] = rle.encode(np.asarray(canvas)).tolist()
-    return counts
-
-
-def _voc_names(folder: Path) -> set[str]:
-    """Return the classes that occur: labelformat has to be told them beforehand."""
-    names: set[str] = set()
-    for file in sorted(folder.glob("*.xml")):
-        root = ElementTree.parse(file)  # noqa: S314 - expat expands no external entities
-        names.update(name.text or "" for name in root.findall("object/name"))
-    return names
-
-
-def _labelformat() -> Any:  # noqa: ANN401 - a module
-    try:
-        from labelformat import formats
-    except ImportError as error:
-        raise MissingExtraError(
-            "labelformat is not installed, which reads this format",
-            hint="pip install 'lightly-fs[labels]'",
-        ) from error
-    return formats
 
 
 def _opened(path: Path, read: Callable[[], Any]) -> Any:  # noqa: ANN401 - what `read` returns
     """Call labelformat, whose errors are those of whatever library met the fault."""
     try:
         return read()
-    except RecursionError as error:
-        raise DatasourceError(
-            f"{path} is not what its format asks for: it is nested too deeply",
-            hint="Check the file, or write it again with the tool that made it.",
-        ) from error
-    except (OSError, ValueError, LookupError, TypeError, ElementTree.ParseError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         wrong = str(error).splitlines()[0] if str(error) else ""
         raise DatasourceError(
             f"{path} is not what its format asks for: {type(error).__name__}: {wrong}",
-            hint="Check the file, or write it again with the tool that made it.",
+            hint="check the file, or write it again with the tool that made it",
         ) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "labelformat":

@@ -1,4 +1,4 @@
-"""Label Studio: the tasks that it exports as JSON, with boxes or choices."""
+"""Label Studio: the tasks that it exports as JSON, with boxes, brush masks or choices."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
+from lightly_fs.annotations import brush, rle
 from lightly_fs.annotations.files import AnnotationFiles, InvalidFile
-from lightly_fs.annotations.labels import NO_CLASSES, Labels
+from lightly_fs.annotations.labels import NO_CLASSES, Labels, NothingValidError
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions
-from lightly_fs.annotations.reading import InvalidContentError, read_one
+from lightly_fs.annotations.reading import InvalidContentError, decode, read_one
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
 from lightly_fs.errors import DatasourceError
 
@@ -27,6 +29,8 @@ class _Value(Struct):
     height: float | None = None
     rotation: float = 0.0
     rectanglelabels: list[str] | None = None
+    brushlabels: list[str] | None = None
+    rle: list[Annotated[int, Meta(ge=0, le=255)]] | None = None
     choices: list[str] | None = None
 
 
@@ -54,7 +58,8 @@ class _Task(Struct):
     annotations: list[_Result | int] = []
 
 
-_TASKS = msgspec.json.Decoder(list[_Task])
+_TASKS = msgspec.json.Decoder(list[msgspec.Raw])
+_TASK = msgspec.json.Decoder(_Task)
 _FIXES = {
     "$": "export the project as JSON (not JSON-MIN)",
     "data": "the labelling configuration names the image's field; call it `image`",
@@ -71,11 +76,12 @@ def import_label_studio(
     task: str,
     what: Literal["predictions", "annotations"] = "predictions",
 ) -> Predictions:
-    """Read the boxes (`rectanglelabels`) or classes (`choices`) of exported tasks.
+    """Read the boxes (`rectanglelabels`), masks (`brushlabels`) or classes (`choices`) of tasks.
 
     Of several results for an image the first that was not skipped counts. A task belongs to the
     sample that its URL ends with: `s3://bucket/in/a/b.jpg` to `a/b.jpg`, the longest such name.
-    Regions of other kinds, or without a label, are no boxes and left out.
+    Where some task has boxes, these are read, else masks, else classes. Regions of other kinds, or
+    without a label, are left out. A broken task is left out and listed.
 
     Args:
         files: Where the export is.
@@ -85,7 +91,7 @@ def import_label_studio(
         what: What models predicted, or what people drew.
 
     Raises:
-        DatasourceError: It is not there, invalid, or about none of the samples.
+        DatasourceError: It is not there, not one task is valid, or it is about none of the samples.
     """
     return read_label_studio(files, path, filenames, task=task, what=what).of(filenames)
 
@@ -102,52 +108,75 @@ def read_label_studio(
     tasks = read_one(files, path, _TASKS, _FIXES)
     if tasks is None:
         raise DatasourceError(f"{path} is not there", hint="Give the export of a project as JSON.")
-    try:
-        found, invalid = _labels(tasks, set(filenames), (path, what))
-    except InvalidContentError as error:
-        raise DatasourceError(f"{path} is invalid: {error}") from error
-    some = any(found.values())
-    boxes = not some or any(one.box for objects in found.values() for _, one in objects)
-    kind = TaskType.OBJECT_DETECTION if boxes else TaskType.CLASSIFICATION
-    names = sorted({name for objects in found.values() for name, _ in objects})
+    found: dict[str, list[_NamedObject]] = {}
+    invalid: list[InvalidFile] = []
+    known = set(filenames)
+    for index, raw in enumerate(tasks):
+        try:
+            found |= _of_task(raw, f"$[{index}]", known, what)
+        except InvalidContentError as error:
+            invalid.append(InvalidFile(path, str(error)))
+    if invalid and not found:
+        raise NothingValidError(invalid)
+    kinds = {kind for objects in found.values() for kind, _, _ in objects}
+    kind = next((one for one in _KINDS if one in kinds), _KINDS[0])
+    names = sorted({name for objects in found.values() for _, name, _ in objects})
     places = {name: place for place, name in enumerate(names)}
     labels = {
-        filename: [_placed(one, places[name]) for name, one in objects if bool(one.box) == boxes]
+        filename: [replace(one, category=places[name]) for its, name, one in objects if its == kind]
         for filename, objects in found.items()
     }
     categories = tuple(Category(place, name) for place, name in enumerate(names))
     return Labels(TaskSchema(task, kind, categories or NO_CLASSES), labels, path, invalid)
 
 
-def _labels(
-    tasks: Sequence[_Task], filenames: Collection[str], place: tuple[str, str]
-) -> tuple[dict[str, list[tuple[str, PredictedObject]]], list[InvalidFile]]:
-    """Return the named objects of each sample, and the tasks whose image is not clear."""
-    path, what = place
-    labels: dict[str, list[tuple[str, PredictedObject]]] = {}
-    invalid: list[InvalidFile] = []
-    for index, task in enumerate(tasks):
-        for number, result in enumerate(getattr(task, what)):
-            if isinstance(result, _Result) and not result.was_cancelled:
-                try:
-                    name = sample_of(task.data.image, filenames)
-                except ValueError as error:
-                    wrong = f"{task.data.image!r:.200} is no URL: {error}"
-                    invalid.append(InvalidFile(f"{path}: $[{index}].data.image", wrong))
-                    break
-                labels[name] = list(_regions(result, f"$[{index}].{what}[{number}].result"))
-                break
-    return labels, invalid
+_NamedObject = tuple[TaskType, str, PredictedObject]
+"""What kind of task it is an object of, its class, and the object, whose category does not count"""
+_KINDS = (TaskType.OBJECT_DETECTION, TaskType.INSTANCE_SEGMENTATION, TaskType.CLASSIFICATION)
 
 
-def _regions(result: _Result, place: str) -> Iterator[tuple[str, PredictedObject]]:
+def _of_task(
+    raw: msgspec.Raw, place: str, filenames: Collection[str], what: str
+) -> dict[str, list[_NamedObject]]:
+    """Return the objects of a task by its sample; nothing without a result."""
+    task = decode(_TASK, raw, _FIXES, at=place)
+    for number, result in enumerate(getattr(task, what)):
+        if isinstance(result, _Result) and not result.was_cancelled:
+            try:
+                name = sample_of(task.data.image, filenames)
+            except ValueError as error:
+                wrong = f"{task.data.image!r:.200} is no URL: {error}"
+                raise InvalidContentError(f"{place}.data.image", wrong) from error
+            return {name: list(_regions(result, f"{place}.{what}[{number}].result"))}
+    return {}
+
+
+def _regions(result: _Result, place: str) -> Iterator[_NamedObject]:
     for index, region in enumerate(result.result):
         score = LABEL_SCORE if region.score is None else region.score
         for name in filter(None, region.value.choices or ()):
-            yield name, PredictedObject(0, score)
+            yield TaskType.CLASSIFICATION, name, PredictedObject(0, score)
         for name in filter(None, region.value.rectanglelabels or ()):
-            box = _box(region, f"{place}[{index}]")
-            yield name, PredictedObject(0, score, box)
+            one = PredictedObject(0, score, _box(region, f"{place}[{index}]"))
+            yield TaskType.OBJECT_DETECTION, name, one
+        for name in filter(None, region.value.brushlabels or ()):
+            mask, box = _mask(region, f"{place}[{index}]")
+            one = PredictedObject(0, score, box, mask=mask)
+            yield TaskType.INSTANCE_SEGMENTATION, name, one
+
+
+def _mask(region: _Region, place: str) -> tuple[list[int], tuple[int, int, int, int] | None]:
+    """Return the run lengths of a brush mask and the box around it."""
+    size = (region.original_height, region.original_width)
+    if size[0] is None or size[1] is None or region.value.rle is None:
+        raise InvalidContentError(
+            place, "a brush mask without its `rle` or the image's size", _FIXES["result"]
+        )
+    try:
+        counts = brush.decode(bytes(region.value.rle), size[0], size[1])
+    except ValueError as error:
+        raise InvalidContentError(f"{place}.value.rle", str(error), _FIXES["result"]) from error
+    return counts, rle.bounding_box(counts, size[1])
 
 
 def _box(region: _Region, place: str) -> Sequence[float]:
@@ -167,10 +196,6 @@ def _box(region: _Region, place: str) -> Sequence[float]:
     xs = [x + right * math.cos(angle) - low * math.sin(angle) for right, low in sides]
     ys = [y + right * math.sin(angle) + low * math.cos(angle) for right, low in sides]
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
-
-
-def _placed(one: PredictedObject, place: int) -> PredictedObject:
-    return PredictedObject(place, one.score, one.box)
 
 
 def sample_of(url: str, filenames: Collection[str]) -> str:

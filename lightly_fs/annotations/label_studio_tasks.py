@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from lightly_fs.annotations import brush
 from lightly_fs.annotations.exported import (
     Export,
     ExportedImage,
     File,
     boxed,
+    fits,
     require_size,
     require_xml,
     to_json,
 )
 from lightly_fs.annotations.objects import PredictedObject
-from lightly_fs.annotations.tasks import TaskSchema, TaskType
+from lightly_fs.annotations.tasks import MASKED, TaskSchema, TaskType
+
+logger = logging.getLogger(__name__)
 
 
 def label_studio(export: Export) -> Iterator[File]:
     """`label_studio_tasks.json`: tasks with the image's URL and predictions to start from.
+
+    Predictions are classes, rectangles, or masks drawn with the brush.
 
     With predictions there is also `label_studio_config.xml`, a labelling configuration that fits.
     """
@@ -44,6 +51,12 @@ def _results(image: ExportedImage, schema: TaskSchema) -> Iterator[dict[str, Any
         for number, one in enumerate(image.objects or ()):
             choices = {"choices": [names[one.category]]}
             yield _result(number, one) | {"type": "choices", "value": choices}
+    elif schema.task_type in MASKED:
+        for number, one in enumerate(image.objects or ()):
+            if fits(image, one):
+                yield _result(number, one) | _brush(one, image, names[one.category])
+            elif not one.mask:
+                logger.warning("an object of `%s` has no mask: left out", image.filename)
     else:
         for number, (one, box) in enumerate(boxed(image)):
             yield _result(number, one) | _rectangle(box, image, names[one.category])
@@ -66,8 +79,17 @@ def _rectangle(box: Sequence[float], image: ExportedImage, name: str) -> dict[st
         "rotation": 0,
         "rectanglelabels": [name],
     }
-    size = {"original_width": image.width, "original_height": image.height, "image_rotation": 0}
-    return {"type": "rectanglelabels", **size, "value": value}
+    return {"type": "rectanglelabels", **_size(image), "value": value}
+
+
+def _brush(one: PredictedObject, image: ExportedImage, name: str) -> dict[str, Any]:
+    mask = list(brush.encode(one.mask))
+    value = {"format": "rle", "rle": mask, "brushlabels": [name]}
+    return {"type": "brushlabels", **_size(image), "value": value}
+
+
+def _size(image: ExportedImage) -> dict[str, int]:
+    return {"original_width": image.width, "original_height": image.height, "image_rotation": 0}
 
 
 def _configuration(schema: TaskSchema) -> bytes:
@@ -78,7 +100,8 @@ def _configuration(schema: TaskSchema) -> bytes:
     if classes:
         labels = ElementTree.SubElement(view, "Choices", of_image | {"choice": "multiple"})
     else:
-        labels = ElementTree.SubElement(view, "RectangleLabels", of_image)
+        tag = "BrushLabels" if schema.task_type in MASKED else "RectangleLabels"
+        labels = ElementTree.SubElement(view, tag, of_image)
     for name in schema.category_names:
         require_xml(name, "category")
         ElementTree.SubElement(labels, "Choice" if classes else "Label", {"value": name})

@@ -14,6 +14,19 @@ NO_CLASSES = (Category(0, "object"),)
 """What labels without an object are given: a task has at least one category."""
 
 
+class NothingValidError(DatasourceError):
+    """Not one label can be used; `invalid` holds why, for each."""
+
+    def __init__(
+        self, invalid: Sequence[InvalidFile], what: str = "not one of the labels is valid"
+    ) -> None:
+        super().__init__(
+            f"{what}, first {invalid[0].path}: {invalid[0].reason}",
+            hint="check that the format is the one you named, or export the labels again",
+        )
+        self.invalid = invalid
+
+
 @dataclass(frozen=True, eq=False)
 class Labels:
     """What one file, or one folder of files, labels.
@@ -34,13 +47,14 @@ class Labels:
         """Return them as predictions for N samples, the rows of the result.
 
         Raises:
+            NothingValidError: All that there is was left out.
             DatasourceError: There are no labels, or none of a sample.
         """
         if not self.objects:
-            first = next(iter(self.invalid), None)
-            left_out = f"; left out is {first.path}: {first.reason}" if first else ""
+            if self.invalid:
+                raise NothingValidError(self.invalid)
             raise DatasourceError(
-                f"{self.path} labels no image at all{left_out}",
+                f"{self.path} labels no image at all",
                 hint="check that it is the file or folder you meant, or export the labels again",
             )
         return align(self.objects, filenames, self.schema, self.path, self.invalid)

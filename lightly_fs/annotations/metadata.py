@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,16 +18,12 @@ from lightly_fs.annotations.predictions import is_about
 from lightly_fs.annotations.reading import InvalidContentError, decode, read_one
 from lightly_fs.datasource.reader import Buffer
 from lightly_fs.errors import DatasourceError
-from lightly_fs.types import Failure
+from lightly_fs.types import Failure, frame_of
 
 METADATA = FOLDER + "metadata/"
 SCHEMA = METADATA + "schema.json"
 RESERVED = "lightly"
 """Paths of this start are measured properties (`lightly.sharpness`), not custom metadata."""
-
-_FRAME = re.compile(
-    r"(?is)(?P<video>.+)-(?P<number>\d+)-(?P<extension>mp4|m4v|hevc|mpg|mpeg|avi|mov|webm)\.[^./]+"
-)
 
 
 class ValueType(StrEnum):
@@ -312,8 +307,8 @@ class _Claim:
 
 def video_of(filename: str) -> str | None:
     """Return the video that a frame's filename names, or None when it is no frame."""
-    found = _FRAME.fullmatch(filename)
-    return f"{found['video']}.{found['extension']}" if found else None
+    found = frame_of(filename)
+    return found[0] if found else None
 
 
 def _claims(filenames: Sequence[str], listed: set[str]) -> dict[str, _Claim]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from lightly_fs.annotations.files import InvalidFile
@@ -79,9 +80,10 @@ class Predictions:
         return self.keypoints[self.keypoint_offsets[row] : self.keypoint_offsets[row + 1]]
 
 
-@dataclass(frozen=True, slots=True)
-class PredictedObject:
+class PredictedObject(Struct, frozen=True, gc=False):
     """One object, as a reader of a format hands it to `PredictionsBuilder`.
+
+    There are millions of them: a `Struct` is made in a sixth of the time of a frozen dataclass.
 
     Attributes:
         category: Place in the schema's categories.
@@ -124,16 +126,19 @@ class PredictionsBuilder:
 
     def add(self, objects: Sequence[PredictedObject]) -> None:
         """Give the next sample its objects; none of them is a prediction too."""
-        for one in objects:
+        first = len(self._categories)
+        self._categories.extend([one.category for one in objects])
+        self._scores.extend([one.score for one in objects])
+        self._boxes.extend([side for one in objects for side in one.box or _NO_BOX])
+        for row, one in enumerate(objects, first):
             if one.probabilities is not None:
-                self._probability_rows.append(len(self._categories))
+                self._probability_rows.append(row)
                 self._probabilities.extend(one.probabilities)
-            self._categories.append(one.category)
-            self._scores.append(one.score)
-            self._boxes.extend(one.box or _NO_BOX)
-            self._masks.extend(one.mask)
+            if one.mask:
+                self._masks.extend(one.mask)
             self._mask_ends.append(len(self._masks))
-            self._keypoints.extend(one.keypoints)
+            if one.keypoints:
+                self._keypoints.extend(one.keypoints)
             self._keypoint_ends.append(len(self._keypoints) // 3)
         self._offsets.append(len(self._categories))
         self._predicted.append(True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lightly_fs.annotations.files import AnnotationFiles, InvalidFile
 from lightly_fs.annotations.objects import PredictedObject, Predictions, PredictionsBuilder
 from lightly_fs.annotations.reading import InvalidContentError, decode
-from lightly_fs.annotations.tasks import PREDICTIONS, TaskSchema, TaskType, read_schema
+from lightly_fs.annotations.tasks import MASKED, PREDICTIONS, TaskSchema, TaskType, read_schema
 from lightly_fs.datasource.reader import Buffer
 from lightly_fs.errors import ConfigError, DatasourceError
 from lightly_fs.types import Failure
@@ -98,6 +98,11 @@ _DECODERS: dict[TaskType, msgspec.json.Decoder[Any]] = {
 }
 
 
+_WITH_BOXES = frozenset(
+    {TaskType.OBJECT_DETECTION, TaskType.INSTANCE_SEGMENTATION, TaskType.KEYPOINT_DETECTION}
+)
+
+
 def read_predictions(files: AnnotationFiles, task: str, filenames: Sequence[str]) -> Predictions:
     """Read the predictions of a task that `tasks.json` lists.
 
@@ -147,6 +152,9 @@ class PredictionReader:
     def __init__(self, schema: TaskSchema) -> None:
         self._schema = schema
         self._decoder = _DECODERS[schema.task_type]
+        self._masked = schema.task_type in MASKED
+        self._keypoints = schema.task_type is TaskType.KEYPOINT_DETECTION
+        self._boxed = schema.task_type in _WITH_BOXES
         self._places = {one.id: place for place, one in enumerate(schema.categories)}
 
     def read(
@@ -168,7 +176,8 @@ class PredictionReader:
         if not is_about(content.file_name, filename, shared=shared):
             return None
         objects = [self._object(one, index) for index, one in enumerate(content.predictions)]
-        _check_sizes(objects)
+        if self._masked:
+            _check_sizes(objects)
         return objects
 
     def _object(self, given: Any, index: int) -> PredictedObject:  # noqa: ANN401 - any of the five
@@ -183,16 +192,16 @@ class PredictionReader:
             )
         if given.probabilities is not None:
             self._check_probabilities(given.probabilities, index)
-        keypoints = getattr(given, "keypoints", ())
+        keypoints = given.keypoints if self._keypoints else ()
         if keypoints:
             self._check_keypoints(keypoints, place, index)
         return PredictedObject(
-            category=place,
-            score=float("nan") if given.score is None else given.score,
-            box=getattr(given, "bbox", None),
-            probabilities=given.probabilities,
-            mask=getattr(given, "segmentation", ()),
-            keypoints=keypoints,
+            place,
+            float("nan") if given.score is None else given.score,
+            given.bbox if self._boxed else None,
+            given.probabilities,
+            given.segmentation if self._masked else (),
+            keypoints,
         )
 
     def _check_probabilities(self, values: Sequence[float], index: int) -> None:

@@ -28,39 +28,51 @@ class InvalidContentError(ValueError):
         super().__init__(f"{place}: {wrong}" + (f"; {fix}" if fix else ""))
 
 
-def decode(decoder: msgspec.json.Decoder[T], data: Buffer, fixes: Mapping[str, str]) -> T:
-    """Return what a JSON file says.
+def decode(
+    decoder: msgspec.json.Decoder[T],
+    data: Buffer | msgspec.Raw,
+    fixes: Mapping[str, str],
+    *,
+    at: str = "$",
+) -> T:
+    """Return what a JSON file, or one value in it, says.
 
     Args:
         decoder: For the type that the file must have.
         data: The file's bytes, UTF-8; a byte order mark is overlooked.
         fixes: By field name, what to write there.
+        at: Where in the file a `Raw` value is.
 
     Raises:
         InvalidContentError: It is no JSON, or not of this type.
     """
-    if bytes(data[:3]) == _BYTE_ORDER_MARK:
+    if not isinstance(data, msgspec.Raw) and bytes(data[:3]) == _BYTE_ORDER_MARK:
         data = data[3:]
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise _explained(str(error), fixes) from error
+        raise explained(error, fixes, at=at) from error
     except msgspec.DecodeError as error:
         wrong = str(error).removeprefix("JSON is malformed: ").lower()
         # Python's json module writes NaN and Infinity, which are no JSON.
         fix = "write the file again as JSON (which has no NaN, no comments, no trailing commas)"
-        raise InvalidContentError("$", f"no JSON, {wrong}", fix) from error
+        raise InvalidContentError(at, f"no JSON, {wrong}", fix) from error
     except UnicodeDecodeError as error:
-        raise InvalidContentError("$", "no UTF-8 text", "save the file as UTF-8") from error
+        raise InvalidContentError(at, "no UTF-8 text", "save the file as UTF-8") from error
     except RecursionError as error:
-        raise InvalidContentError("$", "nested too deeply") from error
+        raise InvalidContentError(at, "nested too deeply") from error
 
 
-def _explained(message: str, fixes: Mapping[str, str]) -> InvalidContentError:
+def explained(
+    error: msgspec.ValidationError, fixes: Mapping[str, str], *, at: str = "$"
+) -> InvalidContentError:
+    """Return what msgspec says with the fix of the field at fault, as `decode` raises it."""
+    message = str(error)
     found = _PLACED.fullmatch(message)
     what, place = (found["what"], found["place"]) if found else (message, "$")
     if missing := _MISSING.fullmatch(what):
         place, what = f"{place}.{missing['name']}", "missing"
+    place = at + place[1:]
     name = _LAST_NAME.search(place)
     fix = fixes.get(name[1] if name else "$", "")
     return InvalidContentError(place, what[:1].lower() + what[1:], fix)

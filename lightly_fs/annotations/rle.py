@@ -1,4 +1,8 @@
-"""Run-length encoded masks: row-major counts of 0s and 1s in turn, starting with the 0s."""
+"""Run-length encoded masks: row-major counts of 0s and 1s in turn, starting with the 0s.
+
+COCO counts column by column, and may write the counts as a text: 5 bits a letter, the lowest first,
+and from the fourth count on the difference to the one before last.
+"""
 
 from __future__ import annotations
 
@@ -69,3 +73,58 @@ def bounding_box(
     else:
         left, right = int((starts % width).min()), int((last % width).max())
     return left, top, right - left + 1, bottom - top + 1
+
+
+def transposed(
+    counts: Sequence[int] | NDArray[np.int64], height: int, width: int
+) -> NDArray[np.int64]:
+    """Return the run lengths of the transposed mask: those column by column, as COCO has them.
+
+    Args:
+        counts: Run lengths of a mask, row by row.
+        height: Of that mask, in pixels.
+        width: Of that mask, in pixels.
+
+    Raises:
+        ValueError: The counts do not add up to the number of pixels.
+    """
+    return encode(decode(counts, height, width).T)
+
+
+def compress(counts: Sequence[int] | NDArray[np.int64]) -> str:
+    """Return run lengths as the text that COCO's `counts` may be."""
+    values = np.array(counts, np.int64)
+    values[3:] -= np.asarray(counts, np.int64)[1:-2]
+    letters: list[int] = []
+    for value in values.tolist():
+        left = value
+        while not -16 <= left < 16:
+            letters.append(48 + (left & 31 | 32))
+            left >>= 5
+        letters.append(48 + (left & 31))
+    return bytes(letters).decode("ascii")
+
+
+def decompress(text: str) -> list[int]:
+    """Return the run lengths of such a text.
+
+    Raises:
+        ValueError: It is not such a text.
+    """
+    counts: list[int] = []
+    value, shift = 0, 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError(f"{letter!r} after {len(counts)} run lengths")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value, shift = 0, 0
+    if shift:
+        raise ValueError("it ends within a run length")
+    return counts

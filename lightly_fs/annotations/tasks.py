@@ -27,6 +27,10 @@ class TaskType(StrEnum):
     KEYPOINT_DETECTION = "keypoint-detection"
 
 
+MASKED = frozenset({TaskType.SEMANTIC_SEGMENTATION, TaskType.INSTANCE_SEGMENTATION})
+"""Their objects have masks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Category:
     """One class of a task.

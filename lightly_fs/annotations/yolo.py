@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightly_fs.annotations.files import AnnotationFiles, InvalidFile
+from lightly_fs.annotations.labels import NothingValidError
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions, align
 from lightly_fs.annotations.reading import InvalidContentError
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
 from lightly_fs.datasource.reader import Buffer
-from lightly_fs.errors import DatasourceError
 from lightly_fs.types import Failure
 
 EXPORTED_IMAGES = "images/"
@@ -58,7 +58,7 @@ def import_yolo(
         path_of: Where a sample's labels are.
 
     Raises:
-        DatasourceError: Not one sample has a valid file.
+        NothingValidError: Samples have files, but not one is valid.
     """
     paths = [path_of(name) for name in filenames]
     listed = {path for folder in _folders(paths) for path in files.list(folder)}
@@ -72,7 +72,7 @@ def import_yolo(
         except InvalidContentError as error:
             invalid.append(InvalidFile(paths[row], str(error)))
     if invalid and not labels:
-        raise DatasourceError(f"no valid YOLO file, first {invalid[0].path}: {invalid[0].reason}")
+        raise NothingValidError(invalid)
     named = tuple(Category(number, name) for number, name in enumerate(categories))
     schema = TaskSchema(task, TaskType.OBJECT_DETECTION, named)
     found = align(labels, filenames, schema, _shown_folder(paths), invalid)

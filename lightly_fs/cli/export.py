@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lightly_fs.pipeline.exporting import Exported
 
 FORMATS = (
-    *("filenames", "parquet", "coco", "yolo", "label-studio", "labelbox", "cvat"),
-    *("huggingface", "webdataset", "lightly"),
+    *("filenames", "parquet", "coco", "yolo", "label-studio", "labelbox", "sama"),
+    *("cvat", "huggingface", "webdataset", "lightly"),
 )
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _STDOUT = "-"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,10 @@ import click
 
 from lightly_fs.cli.buckets import bucket_options
 from lightly_fs.cli.console import counted
+from lightly_fs.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lightly_fs.annotations.files import InvalidFile
     from lightly_fs.pipeline.labelling import Imported
 
 FORMATS = ("coco", "coco-masks", "cvat", "label-studio", "pascal-voc", "yolo")
@@ -33,12 +37,20 @@ _SHOWN = 3
 @click.option("--below", default="", metavar="FOLDER", help="Folder that the names start from.")
 @click.option("--predicted", is_flag=True, help="Label Studio: what models predicted, not people.")
 @click.option("--replace", is_flag=True, help="Replace the task when it is there.")
+@click.option(
+    "--invalid",
+    "invalid_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what was left out, and why, to a CSV file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON on stdout.")
 @bucket_options
 def import_labels(
     format_: str,
     path: Path,
     as_json: bool,
+    invalid_file: Path | None,
     **given: Any,  # noqa: ANN401 - the options, as `ImportRequest` names them
 ) -> None:
     """Turn labels into a prediction task of the input.
@@ -50,26 +62,54 @@ def import_labels(
         lightly-fs import-labels coco instances.json --task coco --below images/train2017 \\
             --input-dir s3://bucket/photos --out /s3-rw
     """  # noqa: D301 - click takes the control character, not the two letters
+    from lightly_fs.annotations.labels import NothingValidError
     from lightly_fs.pipeline.labelling import ImportRequest, import_task
 
     request = ImportRequest(format=format_, path=path, **given)
-    done = import_task(request, os.environ)
+    if invalid_file is not None:
+        _write_invalid(invalid_file, ())  # what cannot be written is said before the import
+    try:
+        done = import_task(request, os.environ)
+    except NothingValidError as error:
+        if invalid_file is not None:
+            _write_invalid(invalid_file, error.invalid)
+        raise
+    if invalid_file is not None:
+        _write_invalid(invalid_file, done.invalid)
     if as_json:
         click.echo(json.dumps(done.as_json()))
         return
     click.echo(_summary(done), err=True)
-    for title, names in (("labels of no image", done.others), ("left out", done.invalid)):
-        if names:
-            shown = "".join(f"\n  {name}" for name in names[:_SHOWN])
-            more = f"\n  and {len(names) - _SHOWN:,} more; --json names all"
-            click.echo(f"{title}:{shown}{more if len(names) > _SHOWN else ''}", err=True)
+    _show("labels of no image", done.others, "--json names all")
+    left_out = [f"{one.path}: {one.reason}" for one in done.invalid]
+    _show("left out", left_out, f"{invalid_file or '--invalid FILE'} lists all")
     click.echo(done.place)
+
+
+def _show(title: str, lines: Sequence[str], rest: str) -> None:
+    if lines:
+        shown = "".join(f"\n  {line}" for line in lines[:_SHOWN])
+        more = f"\n  and {len(lines) - _SHOWN:,} more; {rest}" if len(lines) > _SHOWN else ""
+        click.echo(f"{title}:{shown}{more}", err=True)
+
+
+def _write_invalid(file: Path, invalid: Sequence[InvalidFile]) -> None:
+    try:
+        with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as opened:
+            lines = csv.writer(opened)
+            lines.writerow(("path", "reason"))
+            lines.writerows((one.path, one.reason) for one in invalid)
+    except OSError as error:
+        raise ConfigError(
+            f"`{file}` cannot be written: {error.strerror}", hint="--invalid FILE, in a folder"
+        ) from error
 
 
 def _summary(done: Imported) -> str:
     categories = "1 category" if done.n_categories == 1 else f"{done.n_categories:,} categories"
+    left_out = f", {len(done.invalid):,} left out" if done.invalid else ""
     return (
         f"{done.n_labelled:,} of {counted(done.n_images, 'image')} labelled, "
         f"{counted(done.n_objects, 'object')} of {categories}; "
-        f"{counted(len(done.others), 'name')} in the labels without an image"
+        f"{counted(len(done.others), 'name')} in the labels without an image{left_out}"
     )

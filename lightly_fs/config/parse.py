@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,7 +88,7 @@ def _selection(given: object, shared_dir: object) -> object:
             f"`{SELECTION}={given}`: there is no such file, neither here nor in {below}",
             hint="give a YAML or JSON file, or the values: selection_config='{n_samples: 10, …}'",
         )
-    content, _ = _read_yaml(file)
+    content = _read_tree(file)
     if isinstance(content, dict) and set(content) == {SELECTION}:
         content = content[SELECTION]
     return parse_selection(content, f"{file}: ")
@@ -166,19 +167,55 @@ def _is_text_key(key: str) -> bool:
     return _annotation(key) in (str, str | None)
 
 
-def _read_yaml(file: Path) -> tuple[Any, Any]:
-    """Return what a YAML or JSON file holds, and the same with every scalar as it is written."""
+def _read_tree(file: Path) -> Any:  # noqa: ANN401 - any YAML value
+    """Return what a YAML or JSON file holds.
+
+    JSON is read as such: PyYAML takes seconds for a megabyte.
+    """
+    text = _read_text(file)
+    if text.lstrip().startswith("{"):
+        try:
+            return json.loads(text, object_pairs_hook=_unique, parse_constant=str)
+        except (ValueError, RecursionError):
+            pass  # YAML may be in braces, too
+        except yaml.YAMLError as error:
+            raise ConfigError(f"`{file}` is not valid YAML: {error}") from error
+    return _parse(text, file)[0]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise yaml.YAMLError(f"it sets `{twice}` twice")
+    return tree
+
+
+def _parse(text: str, file: Path) -> tuple[Any, Any]:
+    """Return what YAML says, and the same with every scalar as it is written."""
     try:
-        text = file.read_text(encoding="utf-8")
-        return yaml.load(text, _Yaml), yaml.load(text, yaml.BaseLoader)  # noqa: S506 - safe loaders
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration `{file}`: {error.strerror}") from error
+        loader = _Yaml(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        # The texts first: the loader puts the values of merge keys (`<<`) into the nodes.
+        literal = yaml.constructor.BaseConstructor().construct_document(node)
+        return loader.construct_document(node), literal
     except _FAILURES as error:
         raise ConfigError(f"`{file}` is not valid YAML: {error}") from error
 
 
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration `{file}`: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"`{file}` is not valid YAML: {error}") from error
+
+
 def _read_file(file: Path) -> dict[str, Any]:
-    content, literal = _read_yaml(file)
+    content, literal = _parse(_read_text(file), file)
     if content is None:
         return {}
     if not isinstance(content, dict):

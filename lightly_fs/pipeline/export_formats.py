@@ -56,6 +56,7 @@ class Format:
             beside it.
         task: Whether it holds predictions.
         urls: Whether it holds read URLs.
+        masks: It holds the masks of objects.
         sizes: It says how large an image is.
         images: It holds the images.
     """
@@ -64,6 +65,7 @@ class Format:
     main: str = ""
     task: Use = Use.MAY
     urls: Use = Use.NEVER
+    masks: bool = False
     sizes: bool = True
     images: bool = False
 
@@ -124,16 +126,25 @@ FORMATS: dict[str, Format] = {
         main="coco.json",
         task=Use.MUST,
         urls=Use.MAY,
+        masks=True,
     ),
     "yolo": Format(make=lambda given: export.yolo(given.export), task=Use.MUST),
     "label-studio": Format(
         make=lambda given: export.label_studio(given.export),
         main="label_studio_tasks.json",
         urls=Use.MUST,
+        masks=True,
     ),
     "labelbox": Format(
         make=lambda given: export.labelbox(given.export),
         main="labelbox_data_rows.json",
+        task=Use.NEVER,
+        urls=Use.MUST,
+        sizes=False,
+    ),
+    "sama": Format(
+        make=lambda given: export.sama(given.export),
+        main="sama_tasks.json",
         task=Use.NEVER,
         urls=Use.MUST,
         sizes=False,
@@ -143,5 +154,7 @@ FORMATS: dict[str, Format] = {
     "webdataset": Format(
         make=lambda given: webdataset(given.export, given.contents()), urls=Use.MAY, images=True
     ),
-    "lightly": Format(make=lambda given: export.lightly(given.export), task=Use.MUST, sizes=False),
+    "lightly": Format(
+        make=lambda given: export.lightly(given.export), task=Use.MUST, masks=True, sizes=False
+    ),
 }

@@ -31,7 +31,7 @@ from lightly_fs.errors import ConfigError, DatasourceError
 from lightly_fs.pipeline.export_formats import FORMATS, Format, Material, Use
 from lightly_fs.pipeline.finished import FinishedRun
 from lightly_fs.pipeline.publishing import open_target, write_files
-from lightly_fs.types import Failure
+from lightly_fs.types import Failure, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class Exported:
         files: Names below the directory, sizes and hashes.
         n_images: Selected images.
         n_predicted: Those with predictions of the task.
+        n_masks_left_out: Objects whose masks the format does not hold.
         urls_until: When the read URLs end; None when there are none that do.
     """
 
@@ -94,6 +95,7 @@ class Exported:
     files: list[Written]
     n_images: int
     n_predicted: int
+    n_masks_left_out: int
     urls_until: datetime | None
 
     def as_json(self) -> dict[str, Any]:
@@ -102,6 +104,7 @@ class Exported:
             "place": self.place,
             "images": self.n_images,
             "predicted": self.n_predicted,
+            "masks_left_out": self.n_masks_left_out,
             "urls_until": None if until is None else until.isoformat(timespec="seconds"),
             "files": [
                 {"name": one.name, "size": one.size, "sha256": one.sha256} for one in self.files
@@ -146,6 +149,7 @@ def export_selection(request: ExportRequest, environ: Mapping[str, str]) -> Expo
         files=written,
         n_images=len(made.export.images),
         n_predicted=sum(image.objects is not None for image in made.export.images),
+        n_masks_left_out=_masks_left_out(made.export, request.format),
         urls_until=signed + request.expires if made.signs else None,
     )
 
@@ -195,13 +199,18 @@ def _material(
         if request.task:
             labelled = _opened(stack, request.predictions or place, s3, environ)
             predictions = _predicted(run, SourceFiles(*labelled), request.task)
-        urls = _urls(request, source, run.selected)
+        urls = _urls(request, source, run)
         moved = bool(request.input_dir)
 
         def contents() -> Iterator[Buffer]:
             return iter(()) if reader is None else _contents(run, reader, moved=moved)
 
         export = _export(run, predictions, urls, sizes=request.kind.sizes)
+        if n := _masks_left_out(export, request.format):
+            logger.warning(
+                "masks left out: %d, because `%s` holds none; these formats do: %s",
+                *(n, request.format, ", ".join(one for one, kind in FORMATS.items() if kind.masks)),
+            )
         yield Material(run, export, contents, source, signs)
 
 
@@ -236,13 +245,18 @@ def _opened(
         raise
 
 
-def _urls(
-    request: ExportRequest, source: Source | None, filenames: Sequence[str]
-) -> Sequence[str | None]:
+def _urls(request: ExportRequest, source: Source | None, run: FinishedRun) -> Sequence[str | None]:
+    filenames = run.selected
     if not request.wants_urls:
         return [None] * len(filenames)
     if request.url_prefix:
         return [prefixed_url(request.url_prefix, name) for name in filenames]
+    if run.frames:
+        raise ConfigError(
+            f"no read URLs: `{next(iter(run.frames))}` is a frame of a video, not a file",
+            hint="a run with dump_dataset=True writes the selected frames to data/sampled of its "
+            "run directory; --url-prefix names where that is served",
+        )
     if source is None or source.bucket is None:
         where = "the input" if source is None else source.uri
         raise ConfigError(
@@ -288,15 +302,36 @@ def _export(
     return selected(predictions, range(len(run.selected)), known, url_of=by_name.get)
 
 
+def _masks_left_out(export: Export, name: str) -> int:
+    if FORMATS[name].masks:
+        return 0
+    return sum(bool(one.mask) for image in export.images for one in image.objects or ())
+
+
 def _contents(run: FinishedRun, reader: Reader, *, moved: bool) -> Iterator[Buffer]:
-    """Yield the bytes of the selected images, which must be those that the run saw."""
-    samples = run.samples()
-    if moved:  # another copy has other times and ETags; the hash decides
-        samples = [replace(sample, etag="") for sample in samples]
-    pairs = zip(samples, run.content_hashes(), reader.stream(samples), strict=True)
-    for sample, expected, data in pairs:
+    """Yield the bytes of the selected images, which must be those that the run saw.
+
+    A frame comes as PNG. It is that frame of the same video: of one that has moved nobody knows.
+    """
+
+    def known(sample: Sample) -> Sample:
+        # Another copy has other times and ETags; of images the hash decides.
+        return replace(sample, etag="") if moved else sample
+
+    samples, files = run.samples(), reader
+    if run.frames:
+        from lightly_fs.pipeline.frame_files import FrameFiles
+
+        files = FrameFiles(
+            reader, lambda name: known(run.video(name)), run.frames.get, run.max_image_pixels
+        )
+    stream = files.stream([known(sample) for sample in samples])
+    for sample, expected, data in zip(samples, run.content_hashes(), stream, strict=True):
         wrong = data.reason if isinstance(data, Failure) else ""
         if not isinstance(data, Failure):
+            if sample.filename in run.frames:
+                yield _png(data)
+                continue
             if hashlib.sha256(data).digest() == expected:
                 yield data
                 continue
@@ -305,6 +340,12 @@ def _contents(run: FinishedRun, reader: Reader, *, moved: bool) -> Iterator[Buff
             f"the selected image `{sample.filename}` cannot be exported: {wrong}",
             hint="put it back, or run again on what is there now; --input-dir names another copy",
         )
+
+
+def _png(data: Buffer) -> bytes:
+    from lightly_fs.pipeline.frame_files import as_png
+
+    return as_png(data)
 
 
 def _joined(first: S3Config, second: S3Config) -> S3Config:

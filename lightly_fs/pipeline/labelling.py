@@ -70,7 +70,7 @@ class Imported:
         n_images: Of the input.
         n_labelled: Of them with labels, maybe without an object.
         others: Names in the labels that are no image's.
-        invalid: What was left out, and why.
+        invalid: What was left out: the file, and the place in it with the reason.
     """
 
     place: str
@@ -80,7 +80,7 @@ class Imported:
     n_objects: int
     n_categories: int
     others: Sequence[str]
-    invalid: Sequence[str]
+    invalid: Sequence[InvalidFile]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -91,7 +91,7 @@ class Imported:
             "objects": self.n_objects,
             "categories": self.n_categories,
             "labels_without_image": list(self.others),
-            "invalid": list(self.invalid),
+            "invalid": [{"path": one.path, "reason": one.reason} for one in self.invalid],
         }
 
 
@@ -101,17 +101,17 @@ class _Read:
 
     predictions: Predictions
     others: Sequence[str]
-    invalid: Sequence[str] = ()
+    invalid: Sequence[InvalidFile] = ()
 
 
 def import_task(request: ImportRequest, environ: Mapping[str, str]) -> Imported:
     """Write labels as a prediction task: first its files, then its name into `tasks.json`.
 
     Raises:
+        NothingValidError: Not one of the labels can be used.
         DatasourceError: The labels cannot be read, or are about none of the images.
         ConfigError: The task is there already and `replace` was not asked for, or its name cannot
             be a folder's.
-        MissingExtraError: The format needs labelformat, which is not installed.
     """
     if not request.path.exists():
         raise DatasourceError(f"`{request.path}` is not there", hint="give a local file or folder")
@@ -145,7 +145,7 @@ def import_task(request: ImportRequest, environ: Mapping[str, str]) -> Imported:
         n_objects=len(kept.categories),
         n_categories=len(kept.schema.categories),
         others=read.others,
-        invalid=(*read.invalid, *_shown(kept.invalid)),
+        invalid=(*read.invalid, *kept.invalid),
     )
 
 
@@ -207,7 +207,7 @@ def _read(request: ImportRequest, inventory: Inventory, reader: Reader) -> _Read
     if request.format == "yolo":
         with closing(YoloFolder(request.path, names, below=request.below)) as folder:
             found = folder.predictions(inventory, reader, task=request.task)
-            return _Read(found, folder.others(), _shown(found.invalid))
+            return _Read(found, folder.others(), found.invalid)
     if request.format == "label-studio":
         parent = request.path.absolute().parent
         with closing(DirectoryReader(parent)) as local:
@@ -221,7 +221,7 @@ def _read(request: ImportRequest, inventory: Inventory, reader: Reader) -> _Read
             )
     else:
         labels = read_labels(request.format, request.path, task=request.task, below=request.below)
-    return _Read(labels.of(names), labels.others(names), _shown(labels.invalid))
+    return _Read(labels.of(names), labels.others(names), labels.invalid)
 
 
 def _checked(predictions: Predictions, task: str) -> tuple[dict[str, bytes], Predictions]:
@@ -237,7 +237,3 @@ def _checked(predictions: Predictions, task: str) -> tuple[dict[str, bytes], Pre
     for one in kept.invalid:
         del contents[one.path]
     return contents, kept
-
-
-def _shown(files: Sequence[InvalidFile]) -> list[str]:
-    return [f"{one.path}: {one.reason}" for one in files]

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lightly_fs.annotations.class_names import listed_names, yaml_names
 from lightly_fs.annotations.files import InvalidFile, SourceFiles
+from lightly_fs.annotations.labels import NothingValidError
 from lightly_fs.annotations.objects import Predictions
 from lightly_fs.annotations.yolo import exported_label_path, import_yolo, yolo_label_path
 from lightly_fs.datasource.directory_reader import DirectoryReader
@@ -125,10 +126,7 @@ def _sizes(
         except _NoSizeError as error:
             invalid.append(InvalidFile(sample.filename, str(error)))
     if invalid and not names:
-        raise DatasourceError(
-            f"not one of the labelled images can be read, first {invalid[0].path}: "
-            f"{invalid[0].reason}"
-        )
+        raise NothingValidError(invalid, "not one of the labelled images can be read")
     return names, sizes, invalid
 
 

@@ -25,6 +25,7 @@ from lightly_fs.errors import ArtifactError, ConfigError, DatasourceError
 from lightly_fs.pipeline.export_formats import FORMATS, Use
 from lightly_fs.pipeline.exporting import ExportRequest, export_selection, exported_bytes
 from lightly_fs.pipeline.finished import distances_when_chosen
+from lightly_fs.pipeline.labelling import ImportRequest, import_task
 from tests.unit.annotations.folder import LightlyFolder
 from tests.unit.exporting import UNPREDICTED, run_on, with_predictions
 
@@ -78,6 +79,36 @@ def test_an_export_leaves_the_run_complete(labelled, finished):
     export(finished, "filenames")
 
     assert run_on(labelled, finished.parent, "run_directory=r").was_complete
+
+
+def test_masks_come_back_from_coco_and_are_counted_where_they_are_left_out(
+    labelled, finished, selected, tmp_path, caplog
+):
+    folder = LightlyFolder(tmp_path / "masks").task("seg", "instance-segmentation", {5: "car"})
+    name = Path(selected[2]).with_suffix(".json").as_posix()
+    # A block of 4 x 3 pixels, of 320 x 240.
+    mask = [1000, 4, 316, 4, 316, 4, 320 * 240 - 1644]
+    folder.predict("seg", name, {"category_id": 5, "segmentation": mask, "score": 0.75})
+    given_ = {"task": "seg", "predictions": str(folder.root)}
+
+    kept = export(finished, "coco", out=str(tmp_path / "coco.json"), **given_)
+    assert (kept.n_masks_left_out, caplog.text) == (0, "")
+    request = ImportRequest(
+        format="coco-masks",
+        path=tmp_path / "coco.json",
+        task="seg",
+        input_dir=str(labelled),
+        out=str(tmp_path / "back"),
+    )
+    import_task(request, {})
+    back = read_predictions(LightlyFolder(tmp_path / "back").files, "seg", selected)
+    assert back.mask(0).tolist() == mask
+    assert back.scores.tolist() == [0.75]
+    assert back.of(2) == range(1)
+
+    left_out = export(finished, "yolo", out=str(tmp_path / "yolo"), **given_)
+    assert left_out.as_json()["masks_left_out"] == 1
+    assert "masks left out: 1, because `yolo` holds none; these formats do: coco," in caplog.text
 
 
 @pytest.mark.parametrize("format_", [name for name, one in FORMATS.items() if one.main])

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from lightly_fs.config import load_config
 from lightly_fs.config.selection import SelectionConfig, floor_of, parse_selection
@@ -154,6 +155,33 @@ def test_a_file_that_is_not_there_or_wrong_is_named(tmp_path):
     file.write_text("n_samples: [5\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml` is not valid YAML"):
         load_config([f"selection_config={file}"])
+
+
+def test_a_json_file_means_what_the_same_yaml_means(tmp_path):
+    balance = {"type": "BALANCE", "target": {"café \U0001f600": 1e-07, "1": 0.5}}
+    classes = {"type": "PREDICTIONS", "task": "t", "name": "CLASS_DISTRIBUTION"}
+    given = {"n_samples": 5, "strategies": [{"input": classes, "strategy": balance}]}
+    (tmp_path / "s.json").write_text(json.dumps(given))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(given))
+    (tmp_path / "braces.json").write_text(
+        "{n_samples: 5, strategies: [{input: {type: PREDICTIONS, task: t, name: CLASS_DISTRIBUTION}"
+        ', strategy: {type: BALANCE, target: {"café \\U0001F600": 0.0000001, 1: 0.5}}}]}'
+    )
+
+    parsed = [
+        load_config([f"selection_config={tmp_path / name}"])
+        for name in ("s.json", "s.yaml", "braces.json")
+    ]
+
+    assert parsed[0].selection_config == parsed[1].selection_config == parsed[2].selection_config
+    for text, said in (
+        ('{"n_samples": 5, "n_samples": 6}', "it sets `n_samples` twice"),
+        ('{"n_samples": NaN, "strategies": []}', "n_samples`: 'NaN'"),
+        ("{" * 5000, "is not valid YAML"),
+    ):
+        (tmp_path / "s.json").write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            load_config([f"selection_config={tmp_path / 's.json'}"])
 
 
 def test_method_and_stopping_condition_do_not_go_with_strategies():

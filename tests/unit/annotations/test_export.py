@@ -367,7 +367,7 @@ def test_two_images_of_one_name_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(export.EXPORTERS.keys() - {"label_studio", "labelbox", "cvat"})
+    "name", sorted(export.EXPORTERS.keys() - {"label_studio", "labelbox", "sama", "cvat"})
 )
 def test_every_format_of_a_selection_without_predictions_exports_or_says_why(name):
     images = [export.ExportedImage("a.jpg", 5, 5)]
@@ -392,8 +392,9 @@ def test_a_format_that_needs_sizes_says_so(name):
     "name", ["coco", "yolo", "cvat", "pretagging", "label_studio", "huggingface"]
 )
 def test_an_object_without_a_box_is_not_left_out_silently(name):
-    images = [export.ExportedImage("a.jpg", 5, 5, None, [PredictedObject(0, 1.0, mask=[25])])]
-    schema = TaskSchema("t", TaskType.INSTANCE_SEGMENTATION, CATEGORIES)
+    points = PredictedObject(0, 1.0, keypoints=[1, 1, 0.5])
+    images = [export.ExportedImage("a.jpg", 5, 5, None, [points])]
+    schema = TaskSchema("t", TaskType.KEYPOINT_DETECTION, CATEGORIES)
 
     with pytest.raises(ConfigError, match=r"`a\.jpg` has an object without a box, and this format"):
         list(export.EXPORTERS[name](export.Export(images, schema)))

@@ -1,7 +1,6 @@
-"""Import, checked with files that labelformat wrote or that are written out here."""
+"""Import, checked with real labels and with files that are written out here."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -16,10 +15,11 @@ from lightly_fs.annotations.importing import (
     import_pascal_voc,
 )
 from lightly_fs.annotations.label_studio import import_label_studio, sample_of
+from lightly_fs.annotations.labels import NothingValidError
 from lightly_fs.annotations.predictions import category_count, class_distribution
 from lightly_fs.annotations.scores import active_learning_scores
 from lightly_fs.annotations.yolo import import_yolo, yolo_label_path
-from lightly_fs.errors import DatasourceError, MissingExtraError
+from lightly_fs.errors import DatasourceError
 
 from .folder import LightlyFolder
 
@@ -64,6 +64,8 @@ def test_coco_masks_as_polygons_and_run_lengths(tmp_path):
     by_column = rle.encode(mask.T)  # COCO counts column by column
     crowd = {"iscrowd": 1, "segmentation": {"size": [6, 8], "counts": by_column.tolist()}}
     both = [one | extra for one, extra in zip(COCO["annotations"], (square, crowd), strict=True)]
+    for one in both:
+        del one["bbox"]
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(COCO | {"annotations": both}))
 
@@ -74,6 +76,14 @@ def test_coco_masks_as_polygons_and_run_lengths(tmp_path):
     assert drawn.sum() == 9
     assert np.array_equal(rle.decode(found.mask(1), 6, 8), mask)
     assert found.boxes.tolist() == [[2, 1, 3, 3], [6, 4, 2, 2]]
+    assert found.scores.tolist() == [0.25, 1.0]
+
+    compressed = {"size": [6, 8], "counts": rle.compress(by_column)}
+    both[1] |= {"segmentation": compressed, "bbox": [5, 3, 3, 3]}
+    path.write_text(json.dumps(COCO | {"annotations": both}))
+    found = import_coco_masks(path, NAMES, task="coco", below="in")
+    assert np.array_equal(rle.decode(found.mask(1), 6, 8), mask)
+    assert found.boxes.tolist() == [[2, 1, 3, 3], [5, 3, 3, 3]]
 
 
 def test_cvat(tmp_path):
@@ -120,66 +130,108 @@ def test_labels_of_no_sample_are_an_error_that_shows_both_names(tmp_path):
 
 
 BROKEN = [
-    ("{", "JSONDecodeError: Expecting property name enclosed in double quotes"),
-    (json.dumps({"images": []}), "KeyError: 'categories'"),
-    ("[" * 200_000, "it is nested too deeply"),
+    ("{", "$: no JSON, input data was truncated"),
+    (json.dumps({"images": []}), "$.annotations: missing"),
+    ("[" * 200_000, "$: "),
+    ('{"images": NaN, "annotations": [], "categories": []}', "$.images: expected `array`"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "reason"), BROKEN)
-def test_a_broken_coco_file_is_named_with_what_labelformat_says(tmp_path, text, reason):
+def test_a_broken_coco_file_is_named_with_the_reason(tmp_path, text, reason):
     path = tmp_path / "instances.json"
     path.write_text(text)
 
     with pytest.raises(DatasourceError) as caught:
         import_coco(path, NAMES, task="coco", below="in")
 
-    assert caught.value.message.startswith(f"{path} is not what its format asks for: {reason}")
+    assert caught.value.message.startswith(f"{path} is no COCO file: {reason}")
 
 
 @pytest.mark.parametrize(
     ("reader", "more", "reason"),
     [
-        (import_coco, {"image_id": 7}, "image_id 7 is none of `images`"),
-        (import_coco, {"category_id": 7}, "category_id 7 is none of `categories`"),
-        (import_coco, {"category_id": [7]}, "category_id [7] is none of `categories`"),
-        (import_coco, {"bbox": [1, 2, -3, 4]}, "bbox is [1, 2, -3, 4], not x, y, width, height"),
-        (import_coco, {"bbox": [1, 2, float("nan"), 4]}, "bbox is [1, 2, nan, 4], not x, y"),
-        (import_coco, {"bbox": None}, "bbox is None, not x, y"),
-        (import_coco, {"score": 3}, "score is 3, not a number from 0 to 1"),
-        (import_coco_masks, {}, "segmentation has no polygon"),
-        (import_coco_masks, {"segmentation": [[float("nan")] * 6]}, "segmentation has [nan, nan"),
-        (import_coco_masks, {"segmentation": [[1, 1, 5]]}, "segmentation has [1, 1, 5], not x, y"),
-        (import_coco_masks, {"segmentation": {"counts": "abc"}}, "its run lengths are compressed"),
+        (import_coco, {"image_id": 7}, ".image_id: 7 is none of `images`; write the id of one"),
+        (import_coco, {"category_id": 7}, ".category_id: 7 is none of `categories`; write"),
+        (import_coco, {"category_id": [7]}, ".category_id: expected `int | str`, got `array`;"),
+        (import_coco, {"bbox": [1, 2, -3, 4]}, ".bbox[2]: expected `float` >= 0.0; write [x, y,"),
+        (import_coco, {"bbox": [1, 2, float("nan"), 4]}, ".bbox[2]: expected `float`, got `str`"),
+        (import_coco, {"bbox": None}, ".bbox: expected `array`, got `null`; write [x, y, width"),
+        (import_coco, {"score": 3}, ".score: expected `float` <= 1.0; write the confidence"),
+        (import_coco_masks, {"segmentation": []}, ".segmentation: no polygon; write polygons"),
+        (import_coco_masks, {"segmentation": [[float("nan")] * 6]}, ".segmentation[0][0]: "),
+        (import_coco_masks, {"segmentation": [[1, 1, 5]]}, ".segmentation: a polygon of 3 numbers"),
+        (import_coco_masks, {"segmentation": {"counts": "1~", "size": [6, 8]}},
+         ".segmentation: its compressed run lengths are broken: '~' after 1 run lengths"),
+        (import_coco_masks, {"segmentation": {"counts": "a", "size": [6, 8]}},
+         ".segmentation: its compressed run lengths are broken: it ends within"),
         (import_coco_masks, {"segmentation": {"counts": [50, -2], "size": [6, 8]}},
-         "its run lengths are no whole numbers from 0"),
+         ".segmentation.counts[1]: expected `int` >= 0; write run lengths"),
         (import_coco_masks, {"segmentation": {"counts": [50], "size": [6, 8]}},
-         "its run lengths add up to 50, not 48"),
-        (import_coco_masks, {"image_id": 33}, "a mask of 1000000 x 1000000 pixels; at most"),
+         ".segmentation: run lengths of 50 pixels, not 48"),
+        (import_coco_masks, {"segmentation": {"counts": [50], "size": [8, 6]}},
+         ".segmentation: run lengths of size [8, 6], not [6, 8]"),
+        (import_coco_masks, {"image_id": 33}, ".segmentation: a mask of 1000000 x 1000000 pixels"),
     ],
 )  # fmt: skip
 def test_one_bad_coco_annotation_is_left_out_and_listed(tmp_path, reader, more, reason):
     square = {"segmentation": [[2, 1, 4, 1, 4, 3, 2, 3]]}
-    one = COCO["annotations"][0]
+    one = COCO["annotations"][0] | square
     huge = {"id": 33, "file_name": "huge.jpg", "width": 10**6, "height": 10**6}
     path = tmp_path / "instances.json"
-    content = COCO | {"annotations": [one | square, one | more | {"id": 77}]}
+    content = COCO | {"annotations": [one, one | more]}
     path.write_text(json.dumps(content | {"images": [*COCO["images"], huge]}))
 
     found = reader(path, NAMES, task="t", below="in")
 
     (invalid,) = found.invalid
-    assert invalid.path == f"{path}: annotation 77"
-    assert invalid.reason.startswith(reason)
+    assert invalid.path == str(path)
+    assert invalid.reason.startswith(f"$.annotations[1]{reason}")
     assert len(found.categories) == 1
 
 
-def test_only_bad_coco_annotations_are_an_error(tmp_path):
+@pytest.mark.parametrize(
+    ("key", "entry", "reason"),
+    [
+        ("images", 3, "$.images[2]: expected `object`, got `int`; write an object with `id`"),
+        ("images", {"id": 6}, "$.images[2].file_name: missing; write the image's path"),
+        ("images", {"id": 9, "file_name": "x.jpg"}, "$.images[2].id: 9 is that of another image"),
+        ("categories", {"id": -1, "name": "x"}, "$.categories[2].id: expected `int` >= 0"),
+        ("categories", {"id": 5, "name": "cat"}, "$.categories[2].name: 'cat' is there already"),
+        ("categories", {"id": 17, "name": "x"}, "$.categories[2].id: 17 is there already"),
+        ("annotations", None, "$.annotations[2]: expected `object`, got `null`; write an object"),
+    ],
+)
+def test_one_bad_entry_of_a_coco_file_is_left_out_and_listed(tmp_path, key, entry, reason):
     path = tmp_path / "instances.json"
-    path.write_text(json.dumps(COCO | {"categories": []}))
+    path.write_text(json.dumps(COCO | {key: [*COCO[key], entry]}))
 
-    with pytest.raises(DatasourceError, match=r"not one .* annotation 1: category_id 17 is none"):
+    found = import_coco(path, NAMES, task="t", below="in")
+
+    check_boxes(found, scores=[0.25, 1.0])
+    (invalid,) = found.invalid
+    assert invalid.reason.startswith(reason)
+
+
+def test_an_image_whose_coco_annotations_are_all_bad_has_no_labels(tmp_path):
+    path = tmp_path / "instances.json"
+    bad = {"id": 3, "image_id": 5, "category_id": 3, "bbox": [1, 2]}
+    path.write_text(json.dumps(COCO | {"annotations": [*COCO["annotations"], bad]}))
+
+    found = import_coco(path, NAMES, task="t", below="in")
+
+    assert found.predicted.tolist() == [True, False, False]
+    assert len(found.invalid) == 1
+
+
+@pytest.mark.parametrize("key", ["images", "categories", "annotations"])
+def test_only_bad_entries_are_an_error_that_lists_them(tmp_path, key):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(COCO | {key: [{}, {}]}))
+
+    with pytest.raises(NothingValidError, match="not one of the labels is valid") as caught:
         import_coco(path, NAMES, task="t", below="in")
+    assert len(caught.value.invalid) == (2 if key == "annotations" else 4)
 
 
 def test_an_image_that_coco_lists_twice_has_the_labels_of_both(tmp_path):
@@ -208,26 +260,95 @@ def test_labels_without_an_object_or_an_image(tmp_path):
 
 @pytest.mark.parametrize("reader", [import_cvat, import_coco, import_pascal_voc])
 def test_a_file_that_is_not_there(tmp_path, reader):
-    with pytest.raises(DatasourceError, match="is not what its format asks for"):
+    with pytest.raises(DatasourceError, match=r"nothing (cannot be read|is no folder)"):
         reader(tmp_path / "nothing", NAMES, task="t")
 
 
-def test_a_broken_cvat_file(tmp_path):
-    (tmp_path / "a.xml").write_text("<annotations><meta/>")
+CVAT = (
+    "<annotations><meta><task><labels><label><name>car</name></label><label><name>cat</name>"
+    '</label></labels></task></meta><image name="b.jpg"><box label="cat" xtl="1" ytl="2" xbr="4" '
+    'ybr="6"/>{}<box label="car" xtl="0" ytl="0" xbr="8" ybr="6"/></image>{}</annotations>'
+)
 
-    with pytest.raises(
-        DatasourceError, match=r"a\.xml is not what its format asks for: ValueError"
-    ):
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ("<box/>", "image[1]/box[2]/@label: missing"),
+        ('<box label="dog" xtl="0"/>', "image[1]/box[2]/@label: 'dog' is none of `meta`"),
+        ('<box label="cat" xtl="0" ytl="1"/>', "image[1]/box[2]/@xbr: missing"),
+        ('<box label="cat" xtl="nan"/>', "image[1]/box[2]/@xtl: 'nan' is no number of pixels"),
+        ('<box label="cat" xtl="5" ytl="0" xbr="1" ybr="2"/>', "image[1]/box[2]: it ends before"),
+    ],
+)
+def test_one_bad_box_of_cvat_is_left_out_and_listed(tmp_path, box, reason):
+    (tmp_path / "a.xml").write_text(CVAT.format(box, '<image name="a.jpg"/>'))
+
+    found = import_cvat(tmp_path / "a.xml", NAMES, task="t", below="in")
+
+    check_boxes(found, scores=[1, 1])
+    assert found.predicted.tolist() == [True, False, True]
+    (invalid,) = found.invalid
+    assert invalid.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("image", ["<image/>", '<image name="a.jpg"><box label="cat"/></image>'])
+def test_a_cvat_image_without_a_name_or_a_valid_box_has_no_labels(tmp_path, image):
+    (tmp_path / "a.xml").write_text(CVAT.format("", image))
+
+    found = import_cvat(tmp_path / "a.xml", NAMES, task="t", below="in")
+
+    assert found.predicted.tolist() == [True, False, False]
+    assert len(found.invalid) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<annotations><meta/>", "is no XML: no element found"),
+        ("<annotations><meta/></annotations>", "`meta` names no labels"),
+        ("<?xml version='1.0' encoding='utf-7'?><annotations/>", "is no XML: "),
+        (CVAT.split("<image", maxsplit=1)[0] + "<image/></annotations>", "not one of the labels"),
+    ],
+)
+def test_a_broken_cvat_file(tmp_path, text, reason):
+    (tmp_path / "a.xml").write_text(text)
+
+    with pytest.raises(DatasourceError, match=reason):
         import_cvat(tmp_path / "a.xml", NAMES, task="t")
 
 
-def test_without_labelformat_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "labelformat", None)
+VOC = (
+    "<annotation><filename>b.jpg</filename><object><name>{}</name><bndbox><xmin>{}</xmin>"
+    "<ymin>2</ymin><xmax>4</xmax><ymax>6</ymax></bndbox></object></annotation>"
+)
 
-    with pytest.raises(MissingExtraError) as caught:
-        import_coco(tmp_path / "a.json", NAMES, task="t")
 
-    assert caught.value.hint == "pip install 'lightly-fs[labels]'"
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<annotation>", "file: no XML, no element found"),
+        ("<annotation/>", "filename: missing; write the name"),
+        (VOC.format("", 1), "object[1]/name: empty"),
+        (VOC.format("x", "left"), "object[1]/bndbox/xmin: 'left' is no number of pixels"),
+        (VOC.format("x", 9), "object[1]: it ends before it starts: 9, 2, 4, 6"),
+    ],
+)
+def test_one_bad_pascal_voc_file_is_left_out_and_listed(tmp_path, text, reason):
+    (tmp_path / "a.xml").write_text(text)
+    (tmp_path / "b.xml").write_text(VOC.format("cat, black", 1))
+
+    found = import_pascal_voc(tmp_path, NAMES, task="t", below="in")
+
+    assert found.schema.category_names == ("cat, black",)
+    assert found.boxes.tolist() == [[1, 2, 3, 4]]
+    (invalid,) = found.invalid
+    assert invalid.path == str(tmp_path / "a.xml")
+    assert invalid.reason.startswith(reason)
+
+    (tmp_path / "b.xml").unlink()
+    with pytest.raises(NothingValidError):
+        import_pascal_voc(tmp_path, NAMES, task="t", below="in")
 
 
 # YOLO
@@ -294,7 +415,7 @@ def test_broken_yolo_lines_are_listed(folder, line, reason):
 
 
 def test_only_broken_yolo_files_are_an_error(folder):
-    with pytest.raises(DatasourceError, match=r"no valid YOLO file, first labels/0\.txt: line 1"):
+    with pytest.raises(DatasourceError, match=r"is valid, first labels/0\.txt: line 1"):
         yolo(folder, {"labels/0.txt": "x"}, [(9, 9)])
 
 
@@ -389,27 +510,52 @@ def test_urls_name_the_sample_they_end_with(url, name):
     assert sample_of(url, {"in/b.jpg", "b.jpg", "in/sp ace.jpg"}) == name
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ({}, "$: expected `array`, got `object`; export the project as JSON (not JSON-MIN)"),
-        ([{"id": 1, "data": {"img": "x"}}],
-         "$[0].data.image: missing; the labelling configuration names the image's field; "
-         "call it `image`"),
-        ([{"data": {"image": "b.jpg"}, "predictions": [{}]}],
-         "$[0].predictions[0].result: missing; export the project as JSON (not JSON-MIN)"),
-        (tasks({"type": "rectanglelabels", "value": {"rectanglelabels": ["a"], "x": 1}}),
-         "$[0].predictions[0].result[0]: a rectangle without its place or the image's size; "
-         "export the project as JSON (not JSON-MIN)"),
-    ],
-)  # fmt: skip
-def test_broken_exports_are_explained(folder, content, reason):
-    folder.write("export.json", content)
+def test_a_label_studio_file_that_is_no_export(folder):
+    folder.write("export.json", {})
 
     with pytest.raises(DatasourceError) as caught:
         import_label_studio(folder.files, ".lightly/export.json", NAMES, task="t")
 
-    assert caught.value.message == f".lightly/export.json is invalid: {reason}"
+    assert caught.value.message == (
+        ".lightly/export.json is invalid: $: expected `array`, got `object`; "
+        "export the project as JSON (not JSON-MIN)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"id": 1, "data": {"img": "x"}},
+         "$[0].data.image: missing; the labelling configuration names the image's field; "
+         "call it `image`"),
+        ({"data": {"image": "b.jpg"}, "predictions": [{}]},
+         "$[0].predictions[0].result: missing; export the project as JSON (not JSON-MIN)"),
+        (tasks({"type": "rectanglelabels", "value": {"rectanglelabels": ["a"], "x": 1}})[0],
+         "$[0].predictions[0].result[0]: a rectangle without its place or the image's size; "
+         "export the project as JSON (not JSON-MIN)"),
+        (tasks({"type": "brushlabels", "value": {"brushlabels": ["a"], "rle": [1]}})[0],
+         "$[0].predictions[0].result[0]: a brush mask without its `rle` or the image's size; "
+         "export the project as JSON (not JSON-MIN)"),
+        (tasks({"type": "brushlabels", "value": {"brushlabels": ["a"], "rle": [1]},
+                "original_width": 2, "original_height": 2})[0],
+         "$[0].predictions[0].result[0].value.rle: no header of values of 8 bits; "
+         "export the project as JSON (not JSON-MIN)"),
+        (tasks(image="http://[::1/b.jpg")[0],
+         "$[0].data.image: 'http://[::1/b.jpg' is no URL: Invalid IPv6 URL"),
+    ],
+)  # fmt: skip
+def test_one_bad_label_studio_task_is_left_out_and_listed(folder, content, reason):
+    folder.write("export.json", [content, *tasks(rectangle("a", 1, 1, 5, 5))])
+
+    found = import_label_studio(folder.files, ".lightly/export.json", NAMES, task="t")
+
+    (invalid,) = found.invalid
+    assert (invalid.path, invalid.reason) == (".lightly/export.json", reason)
+    assert len(found.categories) == 1
+
+    folder.write("export.json", [content])
+    with pytest.raises(NothingValidError):
+        import_label_studio(folder.files, ".lightly/export.json", NAMES, task="t")
 
 
 @pytest.mark.parametrize(
@@ -429,15 +575,3 @@ def test_label_studio_tasks_without_an_object(folder, results):
     assert found.predicted.tolist() == [True, False, False]
     assert len(found.categories) == 0
     assert found.schema.task_type == "object-detection"
-
-
-def test_a_label_studio_task_whose_image_is_no_url_is_listed(folder):
-    broken = tasks(rectangle("a", 1, 1, 5, 5), image="http://[::1/b.jpg")
-    folder.write("export.json", [*broken, *tasks(rectangle("a", 1, 1, 5, 5))])
-
-    found = import_label_studio(folder.files, ".lightly/export.json", NAMES, task="t")
-
-    (invalid,) = found.invalid
-    assert invalid.path == ".lightly/export.json: $[0].data.image"
-    assert "'http://[::1/b.jpg' is no URL" in invalid.reason
-    assert len(found.categories) == 1

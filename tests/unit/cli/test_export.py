@@ -1,5 +1,6 @@
 """`lightly-fs export` and `import-labels` as a person or a program meets them."""
 
+import csv
 import json
 import shutil
 
@@ -54,7 +55,8 @@ def test_a_dash_is_stdout(places):
 @pytest.mark.parametrize(
     ("words", "code", "message", "hint"),
     [
-        (("--format", "sama"), 2, "sama", ""),
+        (("--format", "excel"), 2, "excel", ""),
+        (("--format", "sama", "--task", "det"), 2, "no place for predictions", "coco"),
         (("--format", "parquet", "--expires", "1y"), 2, "`1y` is no duration", "7d"),
         (
             ("--format", "labelbox", "--expires", "1h", "--url-prefix", "https://x"),
@@ -110,6 +112,44 @@ def test_labels_go_in_and_are_refused_the_second_time(places, tmp_path):
     assert json.loads(replaced.stdout)["labelled"] == 4
     tasks = json.loads((tmp_path / "in/.lightly/predictions/tasks.json").read_bytes())
     assert tasks == ["det", "labels"]
+
+
+def test_labels_that_are_left_out_are_listed(places, tmp_path):
+    source, _ = places
+    boxes = [[1, 2, 3, 4], [1, 2], None, "x", [1, 2, -3, 4]]
+    content = {
+        "images": [{"id": 1, "file_name": "folder_1/scene_001.jpg"}],
+        "annotations": [{"image_id": 1, "category_id": 0, "bbox": box} for box in boxes],
+        "categories": [{"id": 0, "name": "car"}],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    listed = tmp_path / "left out.csv"
+    words = ("import-labels", "coco", str(tmp_path / "c.json"), "--task", "labels", "--input-dir")
+    words = (*words, str(source), "--out", str(tmp_path / "out"), "--replace")
+
+    said = lightly_fs(*words)
+    as_json = lightly_fs(*words, "--json", "--invalid", str(listed))
+
+    assert (0, 0) == (said.returncode, as_json.returncode)
+    assert "1 of 29 images labelled, 1 object of 1 category;" in said.stderr
+    assert "without an image, 4 left out\nleft out:\n" in said.stderr
+    assert (
+        f"  {tmp_path}/c.json: $.annotations[1].bbox: expected `array` of length 4" in said.stderr
+    )
+    assert "and 1 more; --invalid FILE lists all" in said.stderr
+    rows = list(csv.DictReader(listed.read_text().splitlines()))
+    assert rows == json.loads(as_json.stdout)["invalid"]
+    assert [row["reason"].partition(".bbox")[0] for row in rows] == [
+        f"$.annotations[{n}]" for n in (1, 2, 3, 4)
+    ]
+
+    del content["annotations"][0]
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    nothing = lightly_fs(*words, "--invalid", str(listed))
+    assert (4, 5) == (nothing.returncode, len(listed.read_text().splitlines()))
+    assert "not one of the labels is valid" in nothing.stderr
+    nowhere = lightly_fs(*words, "--invalid", "/no/such/dir/x.csv")
+    assert (nowhere.returncode, "cannot be written" in nowhere.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
