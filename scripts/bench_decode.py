@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import simplejpeg
@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lightly_fs.config.run import PropertiesMode
+from lightly_fs.datasource.ranged import RangedFile
 from lightly_fs.datasource.reader import Buffer, ReaderStatistics
 from lightly_fs.decoding.images import DecodedImage, DecodeSettings, decode_image
 from lightly_fs.decoding.loader import image_batches
@@ -41,6 +42,16 @@ class MemoryReader:
 
     def read(self, sample: Sample) -> Buffer | Failure:
         return self.files[sample.filename]
+
+    def open(self, sample: Sample) -> RangedFile:
+        data = memoryview(self.files[sample.filename])
+
+        def fetch(first: int, length: int) -> Future[Buffer | Failure]:
+            result: Future[Buffer | Failure] = Future()
+            result.set_result(data[first : first + length])
+            return result
+
+        return RangedFile(sample, fetch)
 
     def statistics(self) -> ReaderStatistics:
         return ReaderStatistics()

@@ -1,7 +1,7 @@
 """A small S3 server in a thread that can be told to misbehave: for what real servers never do.
 
-It lists (ListObjectsV2) and serves GET and HEAD with `If-Match`. `fault` sees every request and
-may answer it with a status and an S3 error code instead.
+It lists (ListObjectsV2) and serves GET and HEAD with `If-Match` and `Range`. `fault` sees every
+request and may answer it with a status and an S3 error code instead.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from lightly_fs.datasource.bucket import Bucket, Credentials
 
-Fault = Callable[[str, str], tuple[int, str] | float | None]
-"""From method and key (`?` for a listing) to an answer, to seconds of silence first, or None."""
+SHORT = "short"
+Fault = Callable[[str, str], tuple[int, str] | float | str | None]
+"""From method and key (`?` for a listing) to an answer, to seconds of silence first, to `SHORT`
+(the body breaks off in the middle), or None."""
 
 
 @dataclass
@@ -29,6 +32,9 @@ class S3Stub:
     url: str = ""
     fault: Fault = lambda method, key: None
     ignore_if_match: bool = False
+    ignore_range: bool = False
+    range_status: int = 206
+    ranges: list[str] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
 
     def bucket(self, prefix: str = "") -> Bucket:
@@ -63,6 +69,7 @@ class S3Stub:
         ).encode()
 
 
+@lru_cache(16)
 def etag(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()
 
@@ -81,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.stub.fault(self.command, key or "?")
         if isinstance(fault, float):
             time.sleep(fault)
-        elif fault is not None:
+        elif isinstance(fault, tuple):
             self._error(*fault)
             return
         if not key:
@@ -95,21 +102,45 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted and wanted.strip('"') != etag(data) and not self.stub.ignore_if_match:
             self._error(412, "PreconditionFailed")
             return
-        self._send(200, data)
+        self._send_object(data, short=fault == SHORT)
 
     do_HEAD = do_GET  # noqa: N815
 
     def _error(self, status: int, code: str) -> None:
         self._send(status, f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode())
 
-    def _send(self, status: int, body: bytes) -> None:
+    def _send_object(self, data: bytes, *, short: bool) -> None:
+        asked, headers = self.headers.get("Range"), {"ETag": f'"{etag(data)}"'}
+        status, body = 200, data
+        if asked and not self.stub.ignore_range:
+            self.stub.ranges.append(asked)
+            begin, _, end = asked.removeprefix("bytes=").partition("-")
+            first, last = int(begin), int(end or len(data) - 1)
+            if first >= len(data):
+                self._error(416, "InvalidRange")
+                return
+            status, body = self.stub.range_status, data[first : last + 1]
+            whole = f"bytes {first}-{first + len(body) - 1}/{len(data)}"
+            headers["Content-Range"] = whole
+        self._send(status, body, headers, short=short)
+
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        short: bool = False,
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", f'"{etag(body)}"')
+        for name, value in (headers or {"ETag": '"of-no-object"'}).items():
+            self.send_header(name, value)
         self.send_header("Last-Modified", "Fri, 20 Nov 2026 14:03:22 GMT")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if short else body)
+            self.close_connection = self.close_connection or short
 
 
 class _Server(ThreadingHTTPServer):

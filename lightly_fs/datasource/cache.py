@@ -33,14 +33,21 @@ class ObjectCache:
         self.hits = 0
         self._directory, self._max_bytes = directory, max_bytes
         self._lock = threading.Lock()
+        self._checking = threading.Lock()
+        self._checked: set[str] = set()
         directory.mkdir(parents=True, exist_ok=True)
         self._sizes = _found(directory)
         self._total = sum(self._sizes.values())
         with self._lock:
             self._shrink()
 
-    def get(self, sample: Sample) -> bytes | None:
-        """Return an object's bytes, or None when they are not here."""
+    def get(self, sample: Sample, part: tuple[int, int] | None = None) -> bytes | None:
+        """Return an object's bytes, or None when they are not here.
+
+        Args:
+            sample: Only whole objects are kept, so that each can be checked.
+            part: Offset and number of bytes to return; None for all.
+        """
         name = _name(sample)
         if name is None:
             return None
@@ -50,19 +57,30 @@ class ObjectCache:
             self._sizes.move_to_end(name)
         path = self._directory / name[:2] / name
         try:
-            stored = path.read_bytes()
+            data = _stored(path) if part is None else self._stored_part(path, sample, part)
             os.utime(path)
         except OSError:
             self._forget(name)
             return None
-        data = stored[_CHECKSUM_SIZE:]
-        if len(data) != sample.size or _CHECKSUM(data).digest() != stored[:_CHECKSUM_SIZE]:
+        if data is None or len(data) != (part[1] if part else sample.size):
             logger.warning("%s in the cache is damaged: fetched again", path)
             self._forget(name)
             return None
         with self._lock:
             self.hits += 1
         return data
+
+    def _stored_part(self, path: Path, sample: Sample, part: tuple[int, int]) -> bytes | None:
+        """Return a part of a file that was checked once; None when it is damaged."""
+        with self._checking, path.open("rb") as file:
+            if path.name not in self._checked:
+                checksum = file.read(_CHECKSUM_SIZE)
+                whole = hashlib.file_digest(file, _CHECKSUM)
+                if file.tell() != _CHECKSUM_SIZE + sample.size or whole.digest() != checksum:
+                    return None
+                self._checked.add(path.name)
+            file.seek(_CHECKSUM_SIZE + part[0])
+            return file.read(part[1])
 
     def put(self, sample: Sample, data: Buffer) -> None:
         """Keep an object; a disk that is full only costs the next run time."""
@@ -101,8 +119,16 @@ class ObjectCache:
     def _forget(self, name: str) -> None:
         with self._lock:
             self._total -= self._sizes.pop(name, 0)
+            self._checked.discard(name)
         with contextlib.suppress(OSError):
             (self._directory / name[:2] / name).unlink(missing_ok=True)
+
+
+def _stored(path: Path) -> bytes | None:
+    """Return what a file holds; None when it is damaged."""
+    stored = path.read_bytes()
+    data = stored[_CHECKSUM_SIZE:]
+    return data if _CHECKSUM(data).digest() == stored[:_CHECKSUM_SIZE] else None
 
 
 def _name(sample: Sample) -> str | None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lightly_fs.datasource.listing import local_path
+from lightly_fs.datasource.ranged import RangedFile
 from lightly_fs.datasource.read_ahead import in_order
 from lightly_fs.datasource.reader import Buffer, ReaderStatistics
 from lightly_fs.types import Failure, Outcome, Sample
@@ -31,8 +32,16 @@ class DirectoryReader:
         return in_order(samples, lambda sample: self._pool.submit(self.read, sample))
 
     def read(self, sample: Sample) -> Buffer | Failure:
+        return self._read(sample, None)
+
+    def open(self, sample: Sample) -> RangedFile:
+        return RangedFile(
+            sample, lambda first, length: self._pool.submit(self._read, sample, (first, length))
+        )
+
+    def _read(self, sample: Sample, part: tuple[int, int] | None) -> Buffer | Failure:
         try:
-            result = read_file(local_path(self._root, sample.filename, walked=True), sample)
+            result = read_file(local_path(self._root, sample.filename, walked=True), sample, part)
         except OSError as error:
             return failure_of(error, sample)
         if not isinstance(result, Failure):
@@ -47,8 +56,13 @@ class DirectoryReader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def read_file(path: bytes, sample: Sample) -> bytes | Failure:
-    """Read a whole file that must still be the one that was listed.
+def read_file(path: bytes, sample: Sample, part: tuple[int, int] | None = None) -> bytes | Failure:
+    """Read a file that must still be the one that was listed.
+
+    Args:
+        path: Where it lies.
+        sample: As it was listed.
+        part: Offset and number of bytes; None for the whole file.
 
     Raises:
         OSError: The system's answer, to be judged by `failure_of` or by the caller.
@@ -56,10 +70,16 @@ def read_file(path: bytes, sample: Sample) -> bytes | Failure:
     # Neither a FIFO nor a device that took the file's place may block or never end.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(sample.size + 1) or b""
-        found = os.fstat(descriptor)
+        if part is None:
+            data = file.read(sample.size + 1) or b""
+            found = os.fstat(descriptor)
+            whole = len(data) == sample.size
+        else:
+            data = os.pread(descriptor, part[1], part[0])
+            found = os.fstat(descriptor)
+            whole = len(data) == part[1] and found.st_size == sample.size
     detail = ""
-    if len(data) != sample.size:
+    if not whole:
         detail = f"{sample.size} bytes were listed, {found.st_size} are there"
     elif found.st_mtime_ns != sample.mtime_ns and sample.etag is None:
         detail = "its time of change is another"

@@ -16,23 +16,28 @@ import pyarrow.compute as pc
 from lightly_fs.datasource.bucket import Bucket
 from lightly_fs.datasource.listing import printable
 from lightly_fs.datasource.source import Source
+from lightly_fs.types import VIDEO_EXTENSIONS
 
 logger = logging.getLogger(__name__)
 
 LOCK_NAME = "lightly-fs.lock.json"
 MANIFEST_NAME = "manifest.json"
 _RUN_CONFIG = "config/config.yaml"
-_IMAGE = r"(?i)\.(png|jpe?g|bmp|gif|tiff?|webp)$"
+_SAMPLE = (
+    r"(?i)\.(png|jpe?g|bmp|gif|tiff?|webp|"
+    + "|".join(extension[1:] for extension in VIDEO_EXTENSIONS)
+    + ")$"
+)
 _PLATFORM = r"(^|/)\.lightly/"
 _MARKERS = rf"(^|/)({re.escape(LOCK_NAME)}|{re.escape(MANIFEST_NAME)}|{_RUN_CONFIG})$"
 _MANIFESTS_READ = 256
 
 
 class Exclusion:
-    """Sorts a listing, batch by batch, into images, other files and what is left out.
+    """Sorts a listing, batch by batch, into samples, other files and what is left out.
 
     Attributes:
-        other_files: Files that are no images; valid after `finish`.
+        other_files: Files that are neither images nor videos; valid after `finish`.
     """
 
     def __init__(
@@ -64,15 +69,15 @@ class Exclusion:
         )
 
     def take(self, batch: pa.RecordBatch) -> pa.Table:
-        """Return a batch's images; remember what else tells about folders."""
+        """Return a batch's images and videos; remember what else tells about folders."""
         names = pc.utf8_slice_codeunits(batch["key"], start=len(self._prefix))
         left_out = pc.match_substring_regex(names, _PLATFORM)
         if self._output:
             left_out = pc.or_(left_out, pc.starts_with(names, self._output))
         folder = pc.or_(pc.ends_with(names, "/"), pc.equal(names, ""))
         keep = pc.invert(pc.or_(left_out, folder))
-        image = pc.and_(keep, pc.match_substring_regex(names, _IMAGE))
-        others = names.filter(pc.and_not(keep, image))
+        sample = pc.and_(keep, pc.match_substring_regex(names, _SAMPLE))
+        others = names.filter(pc.and_not(keep, sample))
         self._markers.update(others.filter(pc.match_substring_regex(others, _MARKERS)).to_pylist())
         folders = pc.replace_substring_regex(others, pattern=r"[^/]*$", replacement="")
         for count in pc.value_counts(folders):
@@ -80,20 +85,20 @@ class Exclusion:
         table = pa.Table.from_batches([batch]).rename_columns(
             ["filename", "size", "etag", "mtime_ns"]
         )
-        return table.set_column(0, table.schema.field(0), pa.chunked_array([names])).filter(image)
+        return table.set_column(0, table.schema.field(0), pa.chunked_array([names])).filter(sample)
 
-    def finish(self, images: pa.Table) -> pa.Table:
-        """Return the images outside of the folders that runs wrote; count other files there."""
+    def finish(self, samples: pa.Table) -> pa.Table:
+        """Return the samples outside of the folders that runs wrote; count other files there."""
         runs = self._run_folders()
         for folder in runs:
-            images = images.filter(pc.invert(pc.starts_with(images["filename"], folder)))
+            samples = samples.filter(pc.invert(pc.starts_with(samples["filename"], folder)))
         inside = tuple(runs)
         self.other_files = (
             sum(count for folder, count in self._others.items() if not folder.startswith(inside))
             if inside
             else sum(self._others.values())
         )
-        return images
+        return samples
 
     def _run_folders(self) -> list[str]:
         """Return the folders that hold a lock or a manifest of ours; the input itself never."""

@@ -1,28 +1,31 @@
-"""The inventory: every image that a run is about, frozen before work starts."""
+"""The inventory: every image and video that a run is about, frozen before work starts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from lightly_fs.datasource.bucket import Bucket
 from lightly_fs.datasource.exclusion import Exclusion
 from lightly_fs.datasource.listing import local_path, walk
 from lightly_fs.datasource.objects import ObjectStore
 from lightly_fs.datasource.relevant import keep_relevant
+from lightly_fs.datasource.shards import Shards, video_rows
 from lightly_fs.datasource.source import Source
 from lightly_fs.datasource.trouble import ObjectError
 from lightly_fs.errors import ArtifactError, DatasourceError
-from lightly_fs.types import Progress, Sample, Stage, silent
+from lightly_fs.types import VIDEO_EXTENSIONS, Progress, Sample, Stage, silent
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class Inventory:
 
     Attributes:
         table: Columns filename, size, etag (null for directories) and mtime_ns, see `Sample`.
-        other_files: Files beside them that are no images.
+        other_files: Files beside them that are neither images nor videos.
         digest: SHA-256 over all rows; equal digests are equal inventories.
     """
 
@@ -52,6 +55,7 @@ class Inventory:
         self.table = table.select(SCHEMA.names).take(order).cast(SCHEMA).combine_chunks()
         self.other_files = other_files
         self.digest = _digest(self.table)
+        self._shards: dict[int, Shards] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -66,12 +70,21 @@ class Inventory:
         rows = self.table.slice(start, max(0, stop - start))
         return list(map(Sample, *(rows[name].to_pylist() for name in SCHEMA.names)))
 
-    def n_shards(self, shard_size: int) -> int:
-        return math.ceil(len(self) / shard_size)
+    @cached_property
+    def videos(self) -> list[Sample]:
+        """The samples that are videos."""
+        return self.take(video_rows(self.table))
 
-    def shard(self, number: int, shard_size: int) -> list[Sample]:
-        """Return the samples of a shard, counted from 0."""
-        return self.samples(number * shard_size, (number + 1) * shard_size)
+    def take(self, rows: NDArray[np.int64]) -> list[Sample]:
+        """Return the samples of rows (N,), in the order given."""
+        found = self.table.take(rows)
+        return list(map(Sample, *(found[name].to_pylist() for name in SCHEMA.names)))
+
+    def shards(self, shard_size: int) -> Shards:
+        """Return the units of work: `shard_size` images each, then videos."""
+        if shard_size not in self._shards:
+            self._shards[shard_size] = Shards(self.table, shard_size, self.take)
+        return self._shards[shard_size]
 
     def write(self, path: Path) -> None:
         """Write as Parquet; the same inventory gives the same bytes."""
@@ -126,7 +139,7 @@ def freeze(
     relevant: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> Inventory:
-    """List the images of a source, once and for all.
+    """List the images and videos of a source, once and for all.
 
     Left out are `.lightly/`, the output when it lies below the input, and every directory that a
     run wrote (it holds a manifest or lock of ours), with all below them.
@@ -138,23 +151,25 @@ def freeze(
         progress: Told how many files were listed.
 
     Raises:
-        DatasourceError: It cannot be listed, holds no image, or none is relevant.
+        DatasourceError: It cannot be listed, holds no sample, or none is relevant.
         MountError: The credentials are refused (`reason="credentials"`).
     """
     store = ObjectStore(source.bucket) if source.bucket is not None else None
     exclusion = Exclusion(source, output, lambda name: _small_file(source, store, name))
-    images, n_listed = [SCHEMA.empty_table()], 0
+    samples, n_listed = [SCHEMA.empty_table()], 0
     for batch in store.list() if store is not None else _walk(source, exclusion):
-        images.append(exclusion.take(batch))
+        samples.append(exclusion.take(batch))
         n_listed += batch.num_rows
         if n_listed % _PROGRESS_EVERY < batch.num_rows:
-            progress(Stage.LIST, sum(map(len, images)), None)
-    table = exclusion.finish(pa.concat_tables(images))
-    _require_images(table, source, exclusion.other_files)
+            progress(Stage.LIST, sum(map(len, samples)), None)
+    table = exclusion.finish(pa.concat_tables(samples))
+    _require_samples(table, source, exclusion.other_files)
     if relevant is not None:
         table = table.filter(keep_relevant(table["filename"], relevant))
     inventory = Inventory(table, exclusion.other_files)
-    progress(Stage.LIST, len(inventory), len(inventory))
+    videos = len(inventory.videos)
+    told = f"{videos:,} of them videos" if videos else ""
+    progress(Stage.LIST, len(inventory), len(inventory), told)
     return inventory
 
 
@@ -175,10 +190,11 @@ def _small_file(source: Source, store: ObjectStore | None, name: str) -> bytes |
         return None
 
 
-def _require_images(table: pa.Table, source: Source, other_files: int) -> None:
+def _require_samples(table: pa.Table, source: Source, other_files: int) -> None:
     if len(table) == 0:
         others = "1 other file" if other_files == 1 else f"{other_files} other files"
         raise DatasourceError(
-            f"{source.uri} holds no image, only {others}",
-            hint="Images end in png, jpg, jpeg, bmp, gif, tif, tiff or webp.",
+            f"{source.uri} holds no image and no video, only {others}",
+            hint="Images end in png, jpg, jpeg, bmp, gif, tif, tiff or webp; videos in "
+            + ", ".join(extension[1:] for extension in VIDEO_EXTENSIONS),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -66,6 +68,7 @@ class Lane:
         found = table.record_of(directory, environ)
         entry = table.entry_of(directory)
         self._point = found[1] if found else entry.directory if entry else directory
+        self._is_ours = found is not None
         self._was_s3fs = entry is not None and entry.is_s3fs
         self._lock = threading.Lock()
         self._fruitless = 0
@@ -110,12 +113,33 @@ class Lane:
     def _is_well(self) -> bool:
         if not self.shows_the_mount():
             return False
+        if self._hangs():
+            self._kill()
+            return False
         try:
             mount.check(self._point, timeout_s=_CHECK_S)
         except MountError as error:
             logger.debug("%s: %s", self._point, error.message)
             return False
         return True
+
+    def _hangs(self) -> bool:
+        try:
+            within(_CHECK_S, lambda: os.statvfs(self._point), stop=Future())
+        except OSError as error:
+            return isinstance(error, TimeoutError)
+        return False
+
+    def _kill(self) -> None:
+        """Kill the s3fs that hangs, before another process is started to do so.
+
+        Whoever starts a process copies and closes its descriptors, and closing one of a file on
+        a hung mount asks that mount: as long as a read is under way there, starting hangs too.
+        """
+        if self._is_ours:
+            for process in table.s3fs_pids(self._point):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(process, signal.SIGKILL)
 
     def _remount(self) -> None:
         self._fruitless += 1

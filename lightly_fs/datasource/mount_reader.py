@@ -5,18 +5,26 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from lightly_fs.datasource.cache import ObjectCache
 from lightly_fs.datasource.lanes import Lane, within
 from lightly_fs.datasource.listing import local_path
+from lightly_fs.datasource.mounted_file import (
+    ChangedError,
+    MountedFile,
+    ShortError,
+    read_beginning,
+    read_whole,
+)
 from lightly_fs.datasource.objects import ObjectStore
 from lightly_fs.datasource.pacing import backoff_s
+from lightly_fs.datasource.ranged import BLOCK_BYTES, RangedFile
 from lightly_fs.datasource.read_ahead import in_order, spread
 from lightly_fs.datasource.reader import Buffer, ReaderStatistics
 from lightly_fs.datasource.source import Source
@@ -58,7 +66,7 @@ class MountReader:
             source: Its stripes, else its root, are read.
             environ: For mounting again: where records and credentials are.
             cache: Asked first and given what was read.
-            deadline_s: For one small file; larger ones get a second more per 256 KiB.
+            deadline_s: For one small read; larger ones get a second more per 256 KiB.
             outage_s: Nothing at all readable for this long stops the run.
         """
         if source.root is None:
@@ -71,6 +79,7 @@ class MountReader:
         self._vitals = Vitals(self._probe)
         self._lock = threading.Lock()
         self._bytes = self._retries = 0
+        self._store_answers = True
         self._broken: LightlyFSError | None = None
         self._closed: Future[None] = Future()
 
@@ -80,6 +89,18 @@ class MountReader:
 
     def read(self, sample: Sample) -> Buffer | Failure:
         return self._start(sample).result()
+
+    def open(self, sample: Sample) -> RangedFile:
+        self._vitals.expect_also(sample)
+        # One mount for all of a file: s3fs reads ahead in it.
+        number = next(self._turn) % len(self._lanes)
+        lane, pool = self._lanes[number], self._pools[number]
+        file = MountedFile(self._path(sample, lane.directory), sample)
+
+        def fetch(first: int, length: int) -> Future[Buffer | Failure]:
+            return pool.submit(self._read_part, lane, sample, file, (first, length))
+
+        return RangedFile(sample, fetch, release=file.close_soon)
 
     def statistics(self) -> ReaderStatistics:
         return ReaderStatistics(
@@ -104,35 +125,52 @@ class MountReader:
         cached = self._cache.get(sample) if self._cache else None
         if cached is not None:
             return cached
+        path = self._path(sample, lane.directory)
+        result = self._insist(sample, lane, sample.size, lambda: read_whole(path, sample))
+        if self._cache and not isinstance(result, Failure):
+            self._cache.put(sample, result)
+        return result
+
+    def _read_part(
+        self, lane: Lane, sample: Sample, file: MountedFile, part: tuple[int, int]
+    ) -> Buffer | Failure:
+        cached = self._cache.get(sample, part) if self._cache else None
+        if cached is not None:
+            return cached
+        result = self._insist(sample, lane, part[1], lambda: file.read(*part))
+        return result if isinstance(result, Failure) else self._replaced(sample) or result
+
+    def _insist(
+        self, sample: Sample, lane: Lane, n_bytes: int, read: Callable[[], bytes]
+    ) -> Buffer | Failure:
+        """Read until all bytes are there, or it is clear whether sample or mount is broken."""
         if reason := unnameable(sample.filename):
             return Failure(sample.filename, Outcome.UNREADABLE, reason)
         try:
-            result = self._insist(sample, lane)
+            result = self._try_again(sample, lane, n_bytes, read)
         except LightlyFSError as error:
             self._broken = self._broken or error
             raise
         if not isinstance(result, Failure):
             with self._lock:
                 self._bytes += len(result)
-            if self._cache:
-                self._cache.put(sample, result)
         return result
 
-    def _insist(self, sample: Sample, lane: Lane) -> Buffer | Failure:
-        """Read until the sample is whole, or it is clear whether it or the mount is broken."""
+    def _try_again(
+        self, sample: Sample, lane: Lane, n_bytes: int, read: Callable[[], bytes]
+    ) -> Buffer | Failure:
         attempts = 0
         while True:
             self._require_working()
             generation, asked = lane.generation, time.monotonic()
             try:
-                data, mode = self._attempt(sample, lane.directory)
-                if len(data) == sample.size:
-                    self._vitals.good(sample, asked)
-                    lane.proved()
-                    return data
-                trouble: OSError = _Short(len(data), mode)
+                data = self._attempt(n_bytes, read)
             except OSError as error:  # TimeoutError is one
                 trouble = error
+            else:
+                self._vitals.good(sample, asked)
+                lane.proved()
+                return data
             attempts += 1
             verdict = self._judge(sample, trouble, attempts)
             if verdict is not None and lane.shows_the_mount():
@@ -143,13 +181,16 @@ class MountReader:
             doubtful = verdict is not None or _suspicious(trouble)
             if doubtful and lane.recover(generation):
                 attempts = 0
-            self._pause(_STALE_S if isinstance(trouble, _Short) else backoff_s(attempts))
+            stale = isinstance(trouble, ShortError | ChangedError)
+            self._pause(_STALE_S if stale else backoff_s(attempts))
 
-    def _attempt(self, sample: Sample, directory: Path) -> tuple[bytes, int]:
-        """Return a file's bytes and its mode; never takes longer than the deadline."""
-        deadline_s = self._deadline_s + sample.size / _SLOWEST_BYTES_PER_S
-        path = local_path(directory, sample.filename, walked=self._store is None)
-        return within(deadline_s, lambda: _read_whole(path, sample), stop=self._closed)
+    def _attempt(self, n_bytes: int, read: Callable[[], bytes]) -> bytes:
+        """Read in a thread; never takes longer than the deadline."""
+        deadline_s = self._deadline_s + n_bytes / _SLOWEST_BYTES_PER_S
+        return within(deadline_s, read, stop=self._closed)
+
+    def _path(self, sample: Sample, directory: Path) -> bytes:
+        return local_path(directory, sample.filename, walked=self._store is None)
 
     def _judge(self, sample: Sample, error: OSError, attempts: int) -> Failure | None:
         """Say what an error means for a sample: its end, or None to read it again.
@@ -157,6 +198,8 @@ class MountReader:
         Raises:
             MountError: Not the sample but the mount is broken.
         """
+        if isinstance(error, ChangedError):
+            return _failed(sample, str(error.strerror)) if attempts >= _ATTEMPTS else None
         if error.errno in _DEAD:
             self._require_hope(error)
             return None
@@ -165,19 +208,27 @@ class MountReader:
             return Failure(sample.filename, Outcome.UNREADABLE, reason)
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return self._missing(sample)
-        denied = isinstance(error, PermissionError) or (isinstance(error, _Short) and error.denied)
-        if attempts >= _ATTEMPTS:
-            alive = self._vitals.alive(time.monotonic(), suspect=sample)
-            if alive:
-                return _blamed(sample, error, denied=denied)
-            if alive is False and denied:
-                raise MountError(
-                    f"nothing can be read through the mount any more ({error.strerror}): the "
-                    "store refuses its credentials",
-                    reason="credentials",
-                    hint="Renew them, mount again, then start the same command: it resumes.",
-                )
+        if attempts >= _ATTEMPTS and (verdict := self._verdict(sample, error)):
+            return verdict
         self._require_hope(error)
+        return None
+
+    def _verdict(self, sample: Sample, error: OSError) -> Failure | None:
+        """Say whether a sample that was tried often enough is at fault, or None."""
+        if replaced := self._replaced(sample):
+            return replaced
+        refused = isinstance(error, ShortError) and error.denied
+        denied = refused or isinstance(error, PermissionError)
+        alive = self._vitals.alive(time.monotonic(), suspect=sample)
+        if alive:
+            return _blamed(sample, error, denied=denied)
+        if alive is False and denied:
+            raise MountError(
+                f"nothing can be read through the mount any more ({error.strerror}): the "
+                "store refuses its credentials",
+                reason="credentials",
+                hint="Renew them, mount again, then start the same command: it resumes.",
+            )
         return None
 
     def _missing(self, sample: Sample) -> Failure:
@@ -195,17 +246,38 @@ class MountReader:
 
     def _probe(self, sample: Sample) -> bool | None:
         """Read another sample through any mount."""
-        unknown = False
+        unknown, n_bytes = False, min(sample.size, BLOCK_BYTES)  # never a whole film
         for lane in self._lanes:
             try:
-                data, _ = self._attempt(sample, lane.directory)
-                if len(data) == sample.size:
-                    return True
-            except PermissionError:
+                path = self._path(sample, lane.directory)
+                self._attempt(n_bytes, partial(read_beginning, path, sample, n_bytes))
+            except (PermissionError, ShortError):
                 continue
             except OSError:
                 unknown = True
+            else:
+                return True
         return None if unknown else False
+
+    def _replaced(self, sample: Sample) -> Failure | None:
+        """Ask the store whether an object still is the listed one; a mount does not tell.
+
+        It gives bytes of two versions through one descriptor, and shows the attributes of the
+        old one for a quarter of an hour.
+        """
+        if self._store is None or sample.etag is None or not self._store_answers:
+            return None
+        try:
+            found = self._store.head(self._store.bucket.key(sample.filename))
+        except LightlyFSError as error:
+            self._store_answers = False
+            logger.debug("whether files change while they are read is not known: %s", error)
+            return None
+        if found is None:
+            return Failure(sample.filename, Outcome.GONE, "deleted during the run")
+        if found.etag != sample.etag:
+            return _failed(sample, "changed during the run: its ETag is another")
+        return None
 
     def _require_hope(self, error: OSError) -> None:
         self._vitals.bad()
@@ -230,14 +302,6 @@ class MountReader:
             return
 
 
-class _Short(OSError):
-    """A read that succeeded with too few or too many bytes, as s3fs does for a refused object."""
-
-    def __init__(self, size: int, mode: int) -> None:
-        super().__init__(errno.EIO, f"{size} bytes were read")
-        self.denied = size == 0 and mode & 0o777 == 0
-
-
 def unnameable(filename: str) -> str | None:
     """Return why no path below a mount leads to a filename, or None."""
     if "\0" in filename:
@@ -250,30 +314,20 @@ def unnameable(filename: str) -> str | None:
     return None
 
 
-def _read_whole(path: bytes, sample: Sample) -> tuple[bytes, int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        data = file.readall()
-        found = os.fstat(descriptor)
-    # A listing by ListObjectsV2 has another notion of time than s3fs, which shows when a file
-    # was changed before it was uploaded; a listing through the mount has the same.
-    if sample.etag is None and found.st_mtime_ns != sample.mtime_ns and len(data) == sample.size:
-        raise OSError(errno.ESTALE, "changed during the run")
-    return data, found.st_mode
-
-
 def _suspicious(error: OSError) -> bool:
     """Tell whether an error may be the mount's: worth a look at it."""
+    if isinstance(error, ChangedError):
+        return False
     return error.errno in _DEAD or isinstance(error, TimeoutError) or error.errno == errno.EIO
+
+
+def _failed(sample: Sample, reason: str) -> Failure:
+    return Failure(sample.filename, Outcome.FAILED, reason)
 
 
 def _blamed(sample: Sample, error: OSError, *, denied: bool) -> Failure:
     """Others can be read: this sample ends with its own reason."""
     if denied:
         return Failure(sample.filename, Outcome.UNREADABLE, "access denied")
-    if isinstance(error, TimeoutError):
-        return Failure(sample.filename, Outcome.FAILED, f"cannot be read: {error}")
-    detail = f"{sample.size} bytes were listed, {error.strerror}"
-    if not isinstance(error, _Short):
-        detail = str(error.strerror)
-    return Failure(sample.filename, Outcome.FAILED, f"cannot be read: {detail}")
+    detail = error if isinstance(error, TimeoutError) else error.strerror
+    return _failed(sample, f"cannot be read: {detail}")

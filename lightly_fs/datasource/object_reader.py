@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from lightly_fs.datasource.cache import ObjectCache
 from lightly_fs.datasource.objects import ObjectStore
 from lightly_fs.datasource.pacing import Latencies, Pacer, backoff_s
+from lightly_fs.datasource.ranged import BLOCK_BYTES, RangedFile
 from lightly_fs.datasource.read_ahead import in_order, spread
 from lightly_fs.datasource.reader import Buffer, ReaderStatistics
 from lightly_fs.datasource.trouble import PASSING, ObjectError, Trouble, broken
@@ -27,19 +28,28 @@ _HEDGES = 8
 _ATTEMPTS = 6
 _OUTAGE_S = 60.0
 _REQUEST_TIMEOUT_S = 20.0
+_SLOWEST_BYTES_PER_S = 256 << 10
+_RANGE_FLOOR_S = 10.0
+"""A range of 8 MiB that takes this long has a slow line, not a lost request."""
 _WATCH_EVERY_S = 0.25
 _LAST = "\U0010ffff"
 
 
 @dataclass(eq=False)
 class _Job:
-    """A sample on its way; `result` is set once, by whichever request answers first."""
+    """Bytes on their way; `result` is set once, by whichever request answers first."""
 
     sample: Sample
+    part: tuple[int, int] | None = None
+    """Offset and number of bytes; None for the whole sample."""
     result: Future[Buffer | Failure] = field(default_factory=Future)
     lock: threading.Lock = field(default_factory=threading.Lock)
     asked: float | None = None
     hedged: bool = False
+
+    @property
+    def n_bytes(self) -> int:
+        return self.part[1] if self.part else self.sample.size
 
     def settle(self, outcome: Buffer | Failure | Exception) -> None:
         # Settled already, or nobody wants it any more.
@@ -73,11 +83,12 @@ class ObjectReader:
             store: Where the objects are.
             cache: Asked first and given what was read.
             outage_s: Nothing at all readable for this long stops the run.
-            timeout_s: For one request.
+            timeout_s: For one request; those for ranges get what 256 KiB/s need on top.
         """
         self._store, self._cache = store, cache
         self._outage_s, self._timeout_s = outage_s, timeout_s
-        self._pacer, self._latencies = Pacer(most=_THREADS), Latencies()
+        self._pacer = Pacer(most=_THREADS)
+        self._latencies = {False: Latencies(), True: Latencies(floor_s=_RANGE_FLOOR_S)}
         self._vitals = Vitals(self._probe, elsewhere=self._elsewhere)
         self._pool = ThreadPoolExecutor(_THREADS, "get")
         self._hedges = ThreadPoolExecutor(_HEDGES, "hedge")
@@ -95,6 +106,10 @@ class ObjectReader:
     def read(self, sample: Sample) -> Buffer | Failure:
         return self._start(sample).result()
 
+    def open(self, sample: Sample) -> RangedFile:
+        self._vitals.expect_also(sample)
+        return RangedFile(sample, lambda first, length: self._start(sample, (first, length)))
+
     def statistics(self) -> ReaderStatistics:
         return ReaderStatistics(
             requests=dict(self._store.requests),
@@ -111,9 +126,11 @@ class ObjectReader:
         if self._watcher is not None:
             self._watcher.join()
 
-    def _start(self, sample: Sample) -> Future[Buffer | Failure]:
+    def _start(
+        self, sample: Sample, part: tuple[int, int] | None = None
+    ) -> Future[Buffer | Failure]:
         self._watch()
-        job = _Job(sample)
+        job = _Job(sample, part if part != (0, sample.size) else None)
         self._pool.submit(self._run, job)
         return job.result
 
@@ -121,7 +138,7 @@ class ObjectReader:
         """Settle a job, whatever happens."""
         try:
             if not job.result.cancelled():
-                cached = self._cache.get(job.sample) if self._cache else None
+                cached = self._cache.get(job.sample, job.part) if self._cache else None
                 job.settle(self._insist(job) if cached is None else cached)
         except LightlyFSError as error:
             self._broken = self._broken or error
@@ -173,14 +190,13 @@ class ObjectReader:
 
     def _ask(self, job: _Job) -> Buffer | Failure:
         """Send one request when the pace allows it; check what comes back."""
-        sample = job.sample
         with self._pacer.slot() as sent:
             self._require_working()
             job.asked, job.hedged = time.monotonic(), False
             with self._lock:
                 self._asking.add(job)
             try:
-                data = self._fetch(sample)
+                data = self._fetch(job.sample, job.part)
             except ObjectError as error:
                 if error.trouble in PASSING:
                     self._pacer.refused(sent)
@@ -189,30 +205,37 @@ class ObjectReader:
                 with self._lock:
                     self._asking.discard(job)
             now = time.monotonic()
-        self._latencies.add(now - job.asked)
+        self._latencies[job.part is not None].add(now - job.asked)
         self._pacer.answered()
-        self._vitals.good(sample, job.asked)
-        return self._checked(sample, data)
+        self._vitals.good(job.sample, job.asked)
+        return self._checked(job, data)
 
-    def _fetch(self, sample: Sample) -> Buffer:
+    def _fetch(self, sample: Sample, part: tuple[int, int] | None = None) -> Buffer:
         key = self._store.bucket.key(sample.filename)
-        return self._store.get(key, etag=sample.etag, timeout_s=self._timeout_s)
+        timeout_s = self._timeout_s
+        if part is not None:  # one value for all, because each needs connections of its own
+            timeout_s += BLOCK_BYTES / _SLOWEST_BYTES_PER_S
+        return self._store.get(key, etag=sample.etag, part=part, timeout_s=timeout_s)
 
-    def _checked(self, sample: Sample, data: Buffer) -> Buffer | Failure:
-        if len(data) != sample.size:
-            detail = f"{sample.size} bytes were listed, {len(data)} were read"
+    def _checked(self, job: _Job, data: Buffer) -> Buffer | Failure:
+        sample = job.sample
+        if len(data) != job.n_bytes:
+            listed = "were asked for" if job.part else "were listed"
+            detail = f"{job.n_bytes} bytes {listed}, {len(data)} were read"
             if sample.etag is None:
                 return _failed(sample, f"changed during the run: {detail}")
             return _failed(sample, f"the store sent another size: {detail}")
         with self._lock:
             self._bytes += len(data)
-        if self._cache:
+        if self._cache and job.part is None:
             self._cache.put(sample, data)
         return data
 
     def _probe(self, sample: Sample) -> bool | None:
+        n_bytes = min(sample.size, BLOCK_BYTES)  # never a whole film
         try:
-            return len(self._fetch(sample)) == sample.size
+            part = (0, n_bytes) if n_bytes < sample.size else None
+            return len(self._fetch(sample, part)) == n_bytes
         except ObjectError as error:
             if error.trouble in (Trouble.GONE, Trouble.CHANGED):
                 return True  # a word about this object, by a store that knows us
@@ -262,9 +285,11 @@ class ObjectReader:
     def _hedge(self) -> None:
         """Send a second request for what takes too long: the slowest one in a hundred."""
         while not self._closed.wait(_WATCH_EVERY_S):
-            slow = time.monotonic() - self._latencies.hedge_after()
+            now = time.monotonic()
+            slow = {ranged: now - known.hedge_after() for ranged, known in self._latencies.items()}
             with self._lock:
-                late = [j for j in self._asking if not j.hedged and (j.asked or slow) < slow]
+                asking = [(job, slow[job.part is not None]) for job in self._asking]
+            late = [job for job, since in asking if not job.hedged and (job.asked or now) < since]
             for job in late[:_HEDGES]:
                 job.hedged = True
                 self._hedges.submit(self._overtake, job)
@@ -274,11 +299,11 @@ class ObjectReader:
         with self._lock:
             self._hedged += 1
         try:
-            data = self._fetch(job.sample)
+            data = self._fetch(job.sample, job.part)
         except ObjectError:
             return  # the first request will say what is wrong
         self._vitals.good(job.sample, asked)
-        job.settle(self._checked(job.sample, data))
+        job.settle(self._checked(job, data))
 
 
 def _failed(sample: Sample, reason: str) -> Failure:

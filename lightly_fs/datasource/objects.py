@@ -53,13 +53,15 @@ class ObjectStore:
 
     obstore serves every key that its paths can express. The rare others (empty, `.` and `..`
     segments, control characters, slashes at either end, which obstore drops or refuses) and the
-    listing, where one such key would spoil a page, go through botocore.
+    listing, where one such key would spoil a page, go through botocore. So do ranges from a
+    server that sends them with status 200.
     """
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self._counter: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._parts_as_200 = False
         self._stores: dict[float, S3Store] = {}
 
     @property
@@ -131,36 +133,55 @@ class ObjectStore:
             raise translated(error) from error
         return answer.status_code, answer.content
 
-    def get(self, key: str, *, etag: str | None = None, timeout_s: float = 30) -> Buffer:
+    def get(
+        self,
+        key: str,
+        *,
+        etag: str | None = None,
+        part: tuple[int, int] | None = None,
+        timeout_s: float = 30,
+    ) -> Buffer:
         """Return an object's bytes, in one attempt.
 
         Args:
             key: Whole key, prefix included.
             etag: Fail with `Trouble.CHANGED` when the object has another.
+            part: Offset and number of bytes, at least one; None for the whole object.
             timeout_s: For the whole request.
 
         Raises:
             ObjectError: Why not.
         """
         self._count("GET")
+        plain = _is_plain(key) and not (part is not None and self._parts_as_200)
         try:
-            if not _is_plain(key):
-                return self._get_odd(key, etag)
+            if not plain:
+                return self._get_odd(key, etag, part)
             import obstore
 
-            options: Any = {"if_match": f'"{etag}"'} if etag else None
+            options: Any = {"if_match": f'"{etag}"'} if etag else {}
+            if part is not None:
+                options["range"] = (part[0], part[0] + part[1])
             answer = obstore.get(self._store(timeout_s), key, options=options)
             found = _unquoted(answer.meta["e_tag"])
             data = memoryview(answer.bytes())
         except Exception as error:  # obstore raises ValueError, OSError and its own
+            if plain and part is not None and "non-partial response" in str(error):
+                self._parts_as_200 = True  # as `rclone serve s3` does; botocore takes it
+                return self.get(key, etag=etag, part=part, timeout_s=timeout_s)
             raise translated(error) from error
         if etag and found and found != etag:  # a store that ignores If-Match
             raise ObjectError(Trouble.CHANGED, "its ETag is another")
         return data
 
-    def _get_odd(self, key: str, etag: str | None) -> bytes:
+    def _get_odd(self, key: str, etag: str | None, part: tuple[int, int] | None) -> bytes:
         condition = {"IfMatch": f'"{etag}"'} if etag else {}
+        if part is not None:
+            condition["Range"] = f"bytes={part[0]}-{sum(part) - 1}"
         answer = self._client.get_object(Bucket=self.bucket.name, Key=key, **condition)
+        if part is not None and "ContentRange" not in answer:
+            answer["Body"].close()
+            raise ObjectError(Trouble.REFUSED, "it serves no ranges")
         data: bytes = answer["Body"].read()
         if etag and _unquoted(answer.get("ETag")) not in (None, etag):
             raise ObjectError(Trouble.CHANGED, "its ETag is another")

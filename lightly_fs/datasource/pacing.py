@@ -72,7 +72,8 @@ class Latencies:
     always slow from being asked everything twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, floor_s: float = _HEDGE_FLOOR_S) -> None:
+        self._floor_s = floor_s
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
 
     def add(self, seconds: float) -> None:
@@ -81,8 +82,8 @@ class Latencies:
     def hedge_after(self) -> float:
         known = sorted(self._seconds.copy())
         if not known:
-            return _HEDGE_FLOOR_S
-        return max(_HEDGE_FLOOR_S, _HEDGE_FACTOR * known[int(0.99 * (len(known) - 1))])
+            return self._floor_s
+        return max(self._floor_s, _HEDGE_FACTOR * known[int(0.99 * (len(known) - 1))])
 
 
 def backoff_s(attempt: int, *, most: float = 4.0) -> float:

@@ -16,6 +16,7 @@ from lightly_fs.types import Failure, Sample
 
 if TYPE_CHECKING:
     from lightly_fs.datasource.cache import ObjectCache
+    from lightly_fs.datasource.ranged import RangedFile
 
 logger = logging.getLogger(__name__)
 
@@ -55,20 +56,33 @@ class Reader(Protocol):
 
     def read(self, sample: Sample) -> Buffer | Failure: ...
 
+    def open(self, sample: Sample) -> RangedFile:
+        """Return a sample's bytes as a file of which only what is looked at is read."""
+        ...
+
     def statistics(self) -> ReaderStatistics: ...
 
     def close(self) -> None: ...
 
 
-def open_reader(source: Source, config: RunConfig, environ: Mapping[str, str]) -> Reader:
-    """Choose and open the reader of a run; says once which, and why.
+def open_reader(
+    source: Source, config: RunConfig, environ: Mapping[str, str], *, quiet: bool = False
+) -> Reader:
+    """Choose and open the reader of a run; says which, and why.
+
+    Args:
+        source: What is read.
+        config: Of the run: the way to read, and the cache.
+        environ: Where records, credentials and the cache are.
+        quiet: Say nothing, because the run's own reader will.
 
     Raises:
         DatasourceError: `read_through` asks for what this source does not have.
         MountError: The bucket was asked for, but does not open.
     """
     kind, reason = choose_reader(source, config.read_through)
-    logger.info("reading through: %s (%s)", kind, reason)
+    if not quiet:
+        logger.info("reading through: %s (%s)", kind, reason)
     if kind == "object":
         from lightly_fs.datasource.object_reader import ObjectReader
         from lightly_fs.datasource.objects import ObjectStore

@@ -286,6 +286,19 @@ def _s3fs_commands() -> Iterator[list[str]]:
             yield words
 
 
+def s3fs_pids(directory: Path) -> list[int]:
+    """Return the processes that serve a mount, told by their command lines."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"s3fs") and os.fsencode(directory) in words:
+            found.append(int(path.parent.name))
+    return found
+
+
 def _parse_command(words: list[str]) -> tuple[list[str], dict[str, str]]:
     """Split an s3fs command line into its places (bucket, directory) and its options."""
     places: list[str] = []

@@ -101,6 +101,8 @@ def answered(status: int, body: str) -> ObjectError:
 
 def translated(error: Exception) -> ObjectError:
     """Say what an exception of obstore or botocore means."""
+    if isinstance(error, ObjectError):
+        return error
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
@@ -114,9 +116,10 @@ def translated(error: Exception) -> ObjectError:
         return ObjectError(Trouble.REGION, "301")
     if type(error).__name__ in {"NoCredentialsError", "CredentialRetrievalError"}:
         return ObjectError(Trouble.CREDENTIALS, "no credentials were found")
+    silent = ObjectError(Trouble.UNREACHABLE, "no answer")
     if "169.254.169.254" in head or "169.254.170.2" in head:
-        return ObjectError(Trouble.CREDENTIALS, "the instance has no role to ask")
-    return ObjectError(Trouble.UNREACHABLE, "no answer")
+        silent = ObjectError(Trouble.CREDENTIALS, "the instance has no role to ask")
+    return silent
 
 
 def broken(error: ObjectError, bucket: Bucket) -> LightlyFSError:

@@ -44,6 +44,10 @@ class Vitals:
         """Name samples to probe as long as none could be read yet."""
         self._candidates = tuple(samples)[:_TRIED]
 
+    def expect_also(self, sample: Sample) -> None:
+        """Name one more; the oldest is forgotten."""
+        self._candidates = (*self._candidates, sample)[-_TRIED:]
+
     def good(self, sample: Sample, started: float) -> None:
         """Take note of a sample that could be read by a request that began at `started`."""
         self._silent_since = None

@@ -89,8 +89,8 @@ def test_altered_rows_are_refused(tmp_path: Path):
 
 def test_shards_cover_everything_once():
     inventory = inventory_of({f"{n:03d}": (1, None, 1) for n in range(25)})
-    assert inventory.n_shards(10) == 3
-    shards = [inventory.shard(number, 10) for number in range(3)]
+    assert len(inventory.shards(10)) == 3
+    shards = [inventory.shards(10)[number].samples for number in range(3)]
     assert [len(shard) for shard in shards] == [10, 10, 5]
     assert [sample for shard in shards for sample in shard] == inventory.samples()
 
@@ -103,7 +103,7 @@ def test_freezing_a_directory(images: Path):
     assert inventory.total_bytes == sum(
         p.stat().st_size for p in images.rglob("*") if p.suffix not in (".txt", "")
     )
-    assert told[-1] == (Stage.LIST, 29, 29)
+    assert told[-1] == (Stage.LIST, 29, 29, "")
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_what_is_an_image(tmp_path: Path, name: str):
     assert [s.filename for s in freeze(Source("", tmp_path)).samples()] == [name]
 
 
-@pytest.mark.parametrize("name", ["a.jpg.txt", "ajpg", "jpg", "a.jpg~", "a.mp4"])
+@pytest.mark.parametrize("name", ["a.jpg.txt", "ajpg", "jpg", "a.jpg~", "a.mp4.part"])
 def test_what_is_no_image(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(DatasourceError, match="holds no image, only 1 other file"):
+    with pytest.raises(DatasourceError, match="holds no image and no video, only 1 other file"):
         freeze(Source("", tmp_path))
 
 

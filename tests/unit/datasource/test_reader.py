@@ -52,6 +52,7 @@ def test_a_plain_directory_is_a_source(images: Path, caplog: pytest.LogCaptureFi
         reader = open_reader(source, config, {})
         assert reader.kind == "directory"
         reader.close()
+        open_reader(source, config, {}, quiet=True).close()
     assert caplog.text.count("reading through: directory") == 1
 
 
