@@ -32,6 +32,7 @@ COMMANDS = {
     "report": "lightly_fs.cli.stages:report_stage",
     "export": "lightly_fs.cli.export:export",
     "import-labels": "lightly_fs.cli.labels:import_labels",
+    "datapool": "lightly_fs.cli.datapool:datapool",
     "mount": "lightly_fs.cli.mount:mount",
     "unmount": "lightly_fs.cli.mount:unmount",
     "mounts": "lightly_fs.cli.mount:mounts",

@@ -1,0 +1,228 @@
+"""The files of a datapool: written once and whole, verified when read, states last."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lightly_fs.datapool.state import (
+    FILES,
+    SAMPLES,
+    STATES,
+    Part,
+    State,
+    file_name,
+    is_intact,
+    number_of,
+)
+from lightly_fs.datasource.output import WRITERS, Output, describe
+from lightly_fs.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
+
+_ROW_GROUP = 65_536
+
+
+class Store:
+    """Reads and writes the files of one datapool.
+
+    Attributes:
+        check: Called before every write; raises when the lock was lost.
+    """
+
+    def __init__(self, output: Output, staging: Path, check: Callable[[], None]) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            output: The pool's folder.
+            staging: Empty local directory for drafts, and for copies of what lies in a bucket.
+        """
+        self.check = check
+        self._output = output
+        self._staging = staging
+        self._verified: dict[str, Path] = {}
+
+    @property
+    def uri(self) -> str:
+        return self._output.uri.rstrip("/")
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the states that are named here, intact or not, ascending."""
+        return sorted(self._states())
+
+    def newest(self) -> State:
+        """Return the newest intact state; an empty one when there is none.
+
+        Raises:
+            ArtifactError: Two processes wrote a state each at the same time.
+        """
+        named = self._states()
+        found = (self._intact(named[number]) for number in sorted(named, reverse=True))
+        return next((state for state in found if state is not None), State())
+
+    def state(self, number: int) -> State | None:
+        """Return the state of a number; None when there is none, or a killed process left it torn.
+
+        Raises:
+            ArtifactError: There are two of this number, or it is of a newer version.
+        """
+        return self._intact(self._states().get(number, ()))
+
+    def states(self) -> list[State]:
+        """Return every intact state, the oldest first."""
+        named = self._states()
+        with ThreadPoolExecutor(WRITERS) as pool:
+            found = pool.map(self._intact, (named[number] for number in sorted(named)))
+            return [state for state in found if state is not None]
+
+    def fetch(self, parts: Sequence[Part]) -> None:
+        """Verify parts, and copy those of a bucket or mount to a local disk, several at once.
+
+        Raises:
+            ArtifactError: One is gone or damaged; the hint tells how to go on without it.
+        """
+        missing = [part for part in parts if part.name not in self._verified]
+        with ThreadPoolExecutor(WRITERS) as pool:
+            for part, path in zip(missing, pool.map(self._fetched, missing), strict=True):
+                self._verified[part.name] = path
+
+    def read(self, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a part's rows, from a verified file that is mapped into memory.
+
+        Args:
+            columns: Those to read, as far as the part has them; None for all.
+        """
+        self.fetch([part])
+        file = pq.ParquetFile(self._verified[part.name], memory_map=True)
+        there = file.schema_arrow.names
+        wanted = there if columns is None else [name for name in columns if name in there]
+        table: pa.Table = file.read(columns=wanted)
+        return table
+
+    def columns(self, part: Part) -> list[str]:
+        """Return the names of a part's columns."""
+        self.fetch([part])
+        names: list[str] = pq.read_schema(self._verified[part.name]).names
+        return names
+
+    def write_part(self, folder: str, number: int, table: pa.Table) -> Part:
+        """Write rows as a part of a state; the same rows are the same file."""
+        local = self._staging / secrets.token_hex(8)
+        # Vectors are as good as random: compressing them costs much time for a tenth of the space.
+        plain = {name: "none" for name in _leaves(table) if name.startswith("vector")}
+        pq.write_table(
+            table,
+            local,
+            compression=dict.fromkeys(_leaves(table), "zstd") | plain,
+            use_dictionary=False,
+            write_statistics=False,
+            row_group_size=_ROW_GROUP,
+        )
+        name = file_name(folder, number, describe(local, "").sha256)
+        self.check()
+        written = self._output.put(name, local)
+        local.unlink()
+        return Part(name, table.num_rows, written.size, written.sha256, written.md5)
+
+    def commit(self, state: State) -> None:
+        """Write a state: from now on it is the newest."""
+        local = self._staging / secrets.token_hex(8)
+        local.write_bytes(state.encode())
+        self.check()
+        self._output.put(_state_name(state), local)
+        local.unlink()
+
+    def delete_leftovers(self, number: int) -> None:
+        """Delete the parts that a killed process wrote for a state that it never committed."""
+        for folder in (SAMPLES, FILES):
+            for name in self._output.names(folder):
+                if number_of(name) == number:
+                    logger.info("deleting the leftover part %s/%s", folder, name)
+                    self._delete(f"{folder}/{name}")
+
+    def drop_others(self, state: State) -> None:
+        """Delete every other state, then the parts that this one does not need."""
+        keep = _state_name(state)
+        for name in self._output.names(STATES):
+            if f"{STATES}/{name}" != keep and number_of(name) >= 0:
+                self._delete(f"{STATES}/{name}")
+        needed = {part.name for part in state.parts}
+        for folder in (SAMPLES, FILES):
+            for name in self._output.names(folder):
+                if f"{folder}/{name}" not in needed and number_of(name) >= 0:
+                    self._delete(f"{folder}/{name}")
+
+    def first_broken(self, state: State) -> str | None:
+        """Return the name of the first part that is not there as it was written, or None."""
+        return self._output.first_broken(part.written for part in state.parts)
+
+    def _states(self) -> dict[int, list[str]]:
+        """Return the names of states by their number; it is one each but by accident."""
+        found: dict[int, list[str]] = {}
+        for name in self._output.names(STATES):
+            if number_of(name) >= 0:
+                found.setdefault(number_of(name), []).append(f"{STATES}/{name}")
+        return found
+
+    def _intact(self, names: Sequence[str]) -> State | None:
+        read = [(name, self._output.read(name) or b"") for name in names]
+        intact = [(name, data) for name, data in read if is_intact(name, data)]
+        for name in set(names) - {name for name, _ in intact}:
+            logger.warning("%s/%s is torn and ignored", self.uri, name)
+        if len(intact) > 1:
+            raise ArtifactError(
+                f"{self.uri} holds two states {number_of(intact[0][0])}: two processes wrote at "
+                "the same time",
+                hint=f"delete {intact[0][0]} or {intact[1][0]}",
+            )
+        return State.decode(*intact[0]) if intact else None
+
+    def _delete(self, name: str) -> None:
+        self.check()
+        self._output.delete(name)
+
+    def _fetched(self, part: Part) -> Path:
+        if self._output.is_mount:
+            data = self._output.read(part.name)
+            if data is None or hashlib.sha256(data).hexdigest() != part.sha256:
+                raise self._damaged(part, gone=data is None)
+            path = self._staging / secrets.token_hex(8)
+            path.write_bytes(data)
+            return path
+        path = self._output.root / part.name
+        try:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == part.sha256:
+                    return path
+        except FileNotFoundError as error:
+            raise self._damaged(part, gone=True) from error
+        raise self._damaged(part, gone=False)
+
+    def _damaged(self, part: Part, *, gone: bool) -> ArtifactError:
+        without = [one.number for one in self.states() if part not in one.parts]
+        return ArtifactError(
+            f"{self.uri}/{part.name} is {'gone' if gone else 'damaged'}",
+            hint=f"lightly-fs datapool rollback {self.uri} {without[-1]} goes back to the last "
+            "state without it"
+            if without
+            else f"put it back, or begin again: lightly-fs datapool reset {self.uri}",
+        )
+
+
+def _state_name(state: State) -> str:
+    return file_name(STATES, state.number, hashlib.sha256(state.encode()).hexdigest())
+
+
+def _leaves(table: pa.Table) -> list[str]:
+    """Return the names of a table's columns as Parquet calls them."""
+    return [
+        f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name
+        for field in table.schema
+    ]
