@@ -69,7 +69,7 @@ def run(folder: Path, n_samples: int, dimensions: int) -> dict[str, float]:
         seconds["freeze_s"] = _lap(started)
         started = time.perf_counter()
         rng = np.random.default_rng(0)
-        for number in range(inventory.n_shards(config.shard_size)):
+        for number in range(len(inventory.shards(config.shard_size))):
             run_dir.write_part(
                 number, _embedded(inventory, number, config.shard_size, rng, dimensions)
             )
@@ -106,7 +106,7 @@ def _inventory(n_samples: int) -> Inventory:
 def _embedded(
     inventory: Inventory, number: int, size: int, rng: np.random.Generator, dimensions: int
 ) -> EmbeddedSamples:
-    samples = inventory.shard(number, size)
+    samples = inventory.shards(size)[number].samples
     vectors = rng.standard_normal((len(samples), dimensions), np.float32)
     properties = {"sharpness": 12.5, "luminance": 51.25, "contrast": 20.125}
     records = [

@@ -4,8 +4,9 @@ from lightly_fs.artifacts.dump import dump_images, dump_names
 from lightly_fs.artifacts.lists import check_lists, read_list
 from lightly_fs.artifacts.manifest import Manifest
 from lightly_fs.artifacts.parts import EmbeddedTable
+from lightly_fs.artifacts.record import run_folder
 from lightly_fs.artifacts.results import Results, SelectionRecord, write_results
-from lightly_fs.artifacts.run_dir import RunDir, run_folder
+from lightly_fs.artifacts.run_dir import RunDir
 from lightly_fs.escaping import escape, unescape
 
 __all__ = [

@@ -40,12 +40,12 @@ class CropParts:
         names = [name for name in self._files.names(FOLDER) if name.startswith(self._prefix)]
         with ThreadPoolExecutor(WRITERS) as pool:
             for name, path in zip(names, pool.map(self._fetch, names), strict=True):
-                number = parts.shard_of(name.removeprefix(self._prefix))
-                if number is None or path is None or number in self._paths:
+                place = parts.place_of(name.removeprefix(self._prefix))
+                if place is None or path is None or place[0] in self._paths:
                     logger.warning("deleting the torn or double part %s", name)
                     self._files.delete(f"{FOLDER}/{name}")
                 else:
-                    self._paths[number] = path
+                    self._paths[place[0]] = path
 
     @property
     def committed(self) -> Set[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
@@ -11,15 +12,18 @@ from pydantic import ValidationError
 
 from lightly_fs.config.run import RunConfig
 from lightly_fs.datasource.inventory import Inventory
+from lightly_fs.types import ModelInfo
 
 
-def config_difference(there: Mapping[str, Any], config: RunConfig) -> str:
-    """Name the first key that decides results and has another value in `there`."""
+def config_difference(
+    there: Mapping[str, Any], config: RunConfig, digest: Callable[[RunConfig], str]
+) -> str:
+    """Name the first key that has another value in `there`, and with it another `digest`."""
     now = config.model_dump(mode="json")
     for key, value in now.items():
         if key not in there:
             return f"`{key}` is {value!r} now and unknown there"
-        if there[key] != value and _decides(key, there[key], config):
+        if there[key] != value and _decides(key, there[key], config, digest):
             name, old, new = _innermost(key, there[key], value)
             return f"`{name}` is {old!r} there and {new!r} now"
     return "it was made by another version of lightly-fs"
@@ -42,13 +46,24 @@ def inventory_difference(there: Inventory, now: Inventory) -> str:
     return counts
 
 
-def _decides(key: str, value: object, config: RunConfig) -> bool:
+def model_difference(there: ModelInfo, now: ModelInfo) -> str | None:
+    """Name the first thing that is different about two models; None when they are the same."""
+    for one in fields(ModelInfo):
+        old, new = getattr(there, one.name), getattr(now, one.name)
+        if old != new:
+            return f"{one.name} is {old!r} there and {new!r} now"
+    return None
+
+
+def _decides(
+    key: str, value: object, config: RunConfig, digest: Callable[[RunConfig], str]
+) -> bool:
     """Tell whether another value of a key is another run."""
     try:
         other = RunConfig.model_validate({**config.model_dump(mode="json"), key: value})
     except ValidationError:
         return True
-    return other.digest() != config.digest()
+    return digest(other) != digest(config)
 
 
 def _innermost(key: str, old: object, new: object) -> tuple[str, object, object]:

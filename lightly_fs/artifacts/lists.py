@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,17 +39,27 @@ def parse_list(text: str) -> list[str]:
     return [unescape(line) for line in text.split("\n")[:-1]]
 
 
-def check_lists(directory: Path, inventory: pa.ChunkedArray) -> str | None:
+def check_lists(
+    directory: Path,
+    inventory: pa.ChunkedArray,
+    frames: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> str | None:
     """Return what does not add up in the written lists, or None.
 
-    Every filename of the inventory has to be in exactly one list of those that say how a sample
-    ended, and every embedded one in exactly one of duplicate, selected and removed.
+    Every filename of the inventory, in place of a video those of its frames, has to be in exactly
+    one list of those that say how a sample ended, and every embedded one in exactly one of
+    duplicate, selected and removed.
 
     Args:
         directory: The folder of the lists.
         inventory: All filenames.
+        frames: By video, the names of the frames that were taken.
     """
     ended = [EMBEDDED, *NOT_EMBEDDED.values()]
+    if frames:
+        videos = pc.is_in(inventory, value_set=pa.array(list(frames), pa.string()))
+        names = pa.array([name for one in frames.values() for name in one], pa.string())
+        inventory = pa.chunked_array([*inventory.filter(pc.invert(videos)).chunks, names])
     return _differ(directory, ended, inventory, "the inventory") or _differ(
         directory,
         [DUPLICATE, SELECTED, REMOVED],

@@ -1,4 +1,8 @@
-"""Parts: what one shard became, as a Parquet file that carries its own hash in its name."""
+"""Parts: what one shard became, as a Parquet file that carries its own hash in its name.
+
+embed-00012-….parquet         a shard of images
+embed-00012.0003-….parquet    the fourth piece of a shard of videos, see `Piece`
+"""
 
 from __future__ import annotations
 
@@ -6,153 +10,175 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lightly_fs.artifacts.embedded_table import EmbeddedTable
+from lightly_fs.artifacts.frame_names import Columns, named
 from lightly_fs.errors import ArtifactError
-from lightly_fs.types import Duplicate, EmbeddedSamples, Failure, ImageRecord, Outcome
+from lightly_fs.types import EmbeddedSamples, Failure, Frame, Outcome, VideoFacts
 
-_NAME = re.compile(r"embed-(\d{5,})-([0-9a-f]{16})\.parquet")
+__all__ = [
+    "EmbeddedTable",
+    "Piece",
+    "PieceFacts",
+    "is_intact",
+    "place_of",
+    "read_parts",
+    "read_piece",
+    "write_part",
+]
+
+_NAME = re.compile(r"embed-(\d{5,})(?:\.(\d{4,}))?-([0-9a-f]{16})\.parquet")
 _METADATA = b"lightly_fs.part"
 _PROPERTY = "property_"
 _HASH_BYTES = 32
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddedTable:
-    """All embedded samples of a run, by columns; row `i` is the i-th in inventory order.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a piece of a shard of videos says beside its frames.
 
     Attributes:
-        vectors: (N, D) float32.
-        widths: (N,) int32 pixels, after EXIF orientation; `heights` likewise.
-        content_hashes: (N, 32) uint8 SHA-256 of the object's bytes; `pixel_hashes` of the pixels.
-        properties: (N,) float64 by name; empty when they are off.
-        failures: The samples that were not embedded.
+        number: From 0; the pieces of a shard follow one another.
+        ended: Videos that were decoded to their end in this piece.
+        resume: Where the decoder goes on behind it, as JSON values; None where that is the start
+            of the next video, or the shard's end.
     """
 
-    filenames: list[str]
-    vectors: NDArray[np.float32]
-    widths: NDArray[np.int32]
-    heights: NDArray[np.int32]
-    content_hashes: NDArray[np.uint8]
-    pixel_hashes: NDArray[np.uint8]
-    properties: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    failures: Sequence[Failure] = ()
-
-    def __len__(self) -> int:
-        return len(self.filenames)
-
-    @property
-    def records(self) -> Sequence[ImageRecord]:
-        """The rows as values, each made when it is asked for."""
-        return _Records(self)
-
-    @cached_property
-    def rows(self) -> Mapping[str, int]:
-        """Row by filename."""
-        return {name: row for row, name in enumerate(self.filenames)}
-
-    def without(self, duplicates: Sequence[Duplicate]) -> NDArray[np.int64]:
-        """Return the rows (M,) that are left to select from, ascending."""
-        keep = np.ones(len(self), dtype=bool)
-        keep[[self.rows[duplicate.filename] for duplicate in duplicates]] = False
-        return np.flatnonzero(keep).astype(np.int64)
+    number: int
+    ended: Sequence[VideoFacts]
+    resume: Mapping[str, Any] | None = None
 
 
-class _Records(Sequence[ImageRecord]):
-    def __init__(self, table: EmbeddedTable) -> None:
-        self._table = table
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    @overload
-    def __getitem__(self, row: int) -> ImageRecord: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[ImageRecord]: ...
-    def __getitem__(self, row: int | slice) -> ImageRecord | list[ImageRecord]:
-        if isinstance(row, slice):
-            return [self[index] for index in range(*row.indices(len(self)))]
-        table = self._table
-        return ImageRecord(
-            table.filenames[row],
-            int(table.widths[row]),
-            int(table.heights[row]),
-            table.content_hashes[row].tobytes(),
-            table.pixel_hashes[row].tobytes(),
-            {name: float(values[row]) for name, values in table.properties.items()},
-        )
-
-
-def shard_of(name: str) -> int | None:
-    """Return the shard that a part's name tells, or None when it is no part's name."""
+def place_of(name: str) -> tuple[int, int | None] | None:
+    """Return shard and piece that a part's name tells, or None when it is no part's name."""
     found = _NAME.fullmatch(name)
-    return int(found[1]) if found else None
+    return (int(found[1]), None if found[2] is None else int(found[2])) if found else None
 
 
 def is_intact(name: str, data: bytes) -> bool:
     """Tell whether `data` is what the name promises; a torn or foreign file is not."""
     found = _NAME.fullmatch(name)
-    return found is not None and hashlib.sha256(data).hexdigest().startswith(found[2])
+    return found is not None and hashlib.sha256(data).hexdigest().startswith(found[3])
 
 
-def write_part(directory: Path, number: int, embedded: EmbeddedSamples) -> Path:
-    """Write what a shard became; the same samples give the same bytes and the same name."""
-    table = pa.concat_tables([_embedded(embedded), _failed(embedded)], promote_options="default")
-    facts = {"embedded": len(embedded.records), "dimensions": int(embedded.vectors.shape[1])}
+def write_part(
+    directory: Path, number: int, embedded: EmbeddedSamples, piece: Piece | None = None
+) -> Path:
+    """Write what a shard became; the same samples give the same bytes and the same name.
+
+    Args:
+        directory: Local; is made.
+        number: Of the shard.
+        embedded: What became of its samples.
+        piece: Which piece of a shard of videos this is; None for a shard of images.
+    """
+    tables = [_embedded(embedded), _failed(embedded.failures)]
+    facts: dict[str, Any] = {
+        "embedded": len(embedded.records),
+        "dimensions": int(embedded.vectors.shape[1]),
+    }
+    stem = f"embed-{number:05d}"
+    if piece is not None:
+        stem += f".{piece.number:04d}"
+        facts["ended"] = [asdict(video) for video in piece.ended]
+        facts["resume"] = None if piece.resume is None else dict(piece.resume)
+        frames = [[one.frame for one in each] for each in (embedded.records, embedded.failures)]
+        tables = [_with_frames(*pair) for pair in zip(tables, frames, strict=True)]
+    table = pa.concat_tables(tables, promote_options="default")
     table = table.replace_schema_metadata({_METADATA: json.dumps(facts, sort_keys=True)})
     directory.mkdir(parents=True, exist_ok=True)
-    draft = directory / f"embed-{number:05d}.parquet"
+    draft = directory / f"{stem}.parquet"
     pq.write_table(table, draft, compression="zstd", use_dictionary=False)
     with draft.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return draft.rename(directory / f"embed-{number:05d}-{digest[:16]}.parquet")
+    return draft.rename(directory / f"{stem}-{digest[:16]}.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFacts:
+    """What a piece that is there says.
+
+    Attributes:
+        ended: Videos that were decoded to their end in it, or failed.
+        resume: As `Piece.resume`.
+        n_frames: Frames in it.
+    """
+
+    ended: frozenset[str]
+    resume: Mapping[str, Any] | None
+    n_frames: int
+
+
+def read_piece(path: Path) -> PieceFacts:
+    """Return what a piece says of its videos.
+
+    Raises:
+        ArtifactError: It is no piece of a shard of videos.
+    """
+    facts = _facts(path)
+    if "ended" not in facts:
+        raise ArtifactError(f"{path.name} is no piece of a shard of videos")
+    rows = pq.read_table(path, columns=["filename", "video"])
+    failed = rows.filter(pc.is_null(rows["video"]))["filename"].to_pylist()
+    ended = frozenset([video["filename"] for video in facts["ended"]] + failed)
+    return PieceFacts(ended, facts["resume"], len(rows) - len(failed))
 
 
 def read_parts(paths: Sequence[Path]) -> EmbeddedTable:
-    """Read the parts of all shards, in the order given; the vectors are held once."""
+    """Read the parts of all shards, in the order given; the vectors are held once.
+
+    Frames get their names, and where there are any, all rows are sorted by their names. The frames
+    of videos that failed after them are left out: nobody knows how many digits their names have.
+
+    Raises:
+        ArtifactError: The parts do not belong together, or the end of a video is missing.
+    """
     facts = [_facts(path) for path in paths]
-    total = sum(part["embedded"] for part in facts)
     dimensions = {part["dimensions"] for part in facts if part["embedded"]}
     if len(dimensions) > 1:
         raise ArtifactError(
             f"the parts hold vectors of different dimensions: {sorted(dimensions)}",
             hint="choose another `run_directory`",
         )
-    vectors = np.empty((total, max(dimensions, default=0)), dtype=np.float32)
-    columns: list[pa.Table] = []
-    failures: list[Failure] = []
+    good, failures = [], []
+    for path, part in zip(paths, facts, strict=True):
+        rows = pq.read_table(path, columns=_all_but_vectors(path)).replace_schema_metadata(None)
+        good.append(rows.slice(0, part["embedded"]).drop_columns(["outcome", "reason"]))
+        failures += _failures(rows.slice(part["embedded"]))
+    table = pa.concat_tables(good, promote_options="default") if good else pa.table({})
+    ended = [VideoFacts(**one) for part in facts for one in part.get("ended", ())]
+    columns = named(table, failures, ended)
+    vectors = np.empty((len(columns.table), max(dimensions, default=0)), dtype=np.float32)
     done = 0
     for path, part in zip(paths, facts, strict=True):
-        table = pq.read_table(path)
-        good = table.slice(0, part["embedded"])
-        if len(good):
-            flat = good["vector"].combine_chunks().flatten().to_numpy()
-            vectors[done : done + len(good)] = flat.reshape(len(good), -1)
-            columns.append(good.drop_columns(["vector", "outcome", "reason"]))
-        done += len(good)
-        bad = table.slice(part["embedded"]).select(["filename", "outcome", "reason"])
-        failures += [
-            Failure(row["filename"], Outcome(row["outcome"]), row["reason"])
-            for row in bad.to_pylist()
-        ]
-    return _assemble(vectors, columns, failures)
+        if part["embedded"]:
+            column = pq.read_table(path, columns=["vector"]).slice(0, part["embedded"])["vector"]
+            flat = column.combine_chunks().flatten().to_numpy().reshape(part["embedded"], -1)
+            columns.place(flat, done, vectors)
+        done += part["embedded"]
+    return _assemble(vectors, columns)
 
 
-def _assemble(
-    vectors: NDArray[np.float32], columns: list[pa.Table], failures: list[Failure]
-) -> EmbeddedTable:
-    if not columns:
+def _all_but_vectors(path: Path) -> list[str]:
+    return [name for name in pq.read_schema(path).names if name != "vector"]
+
+
+def _assemble(vectors: NDArray[np.float32], columns: Columns) -> EmbeddedTable:
+    table, failures, videos = columns.table, columns.failures, columns.videos
+    if not len(table):
         nothing, no_hash = np.empty(0, np.int32), np.empty((0, _HASH_BYTES), np.uint8)
-        return EmbeddedTable([], vectors, nothing, nothing, no_hash, no_hash, {}, failures)
-    table = pa.concat_tables([part.replace_schema_metadata(None) for part in columns])
+        return EmbeddedTable(
+            [], vectors, nothing, nothing, no_hash, no_hash, {}, failures, None, videos
+        )
     names = [name for name in table.column_names if name.startswith(_PROPERTY)]
     return EmbeddedTable(
         filenames=table["filename"].to_pylist(),
@@ -163,6 +189,8 @@ def _assemble(
         pixel_hashes=_hashes(table["pixel_hash"]),
         properties={name.removeprefix(_PROPERTY): table[name].to_numpy() for name in names},
         failures=failures,
+        frames=columns.frames,
+        videos=videos,
     )
 
 
@@ -191,8 +219,7 @@ def _embedded(embedded: EmbeddedSamples) -> pa.Table:
     return pa.table(columns)
 
 
-def _failed(embedded: EmbeddedSamples) -> pa.Table:
-    failures = embedded.failures
+def _failed(failures: Sequence[Failure]) -> pa.Table:
     return pa.table(
         {
             "filename": pa.array([failure.filename for failure in failures], pa.string()),
@@ -200,6 +227,33 @@ def _failed(embedded: EmbeddedSamples) -> pa.Table:
             "reason": pa.array([failure.reason for failure in failures], pa.string()),
         }
     )
+
+
+def _with_frames(table: pa.Table, frames: Sequence[Frame | None]) -> pa.Table:
+    columns = {
+        "video": pa.array([one and one.video for one in frames], pa.string()),
+        "frame_index": pa.array([None if one is None else one.index for one in frames], pa.int64()),
+        "pts": pa.array([one and one.pts for one in frames], pa.int64()),
+        "seconds": pa.array([one and one.seconds for one in frames], pa.float64()),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def _failures(table: pa.Table) -> list[Failure]:
+    wanted = ["filename", "outcome", "reason", "video", "frame_index", "pts", "seconds"]
+    return [
+        Failure(
+            row["filename"],
+            Outcome(row["outcome"]),
+            row["reason"],
+            None
+            if row.get("video") is None
+            else Frame(row["video"], row["frame_index"], row["pts"], row["seconds"]),
+        )
+        for row in table.select([n for n in wanted if n in table.column_names]).to_pylist()
+    ]
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import yaml
 
@@ -16,6 +17,23 @@ OVERRIDES = "config/overrides.yaml"
 INVENTORY = "config/inventory.parquet"
 RUN = "config/run.json"
 MODEL = "config/model.json"
+RESULTS = ("data", "filenames", "plots")
+"""Folders of a run directory that are there once a selection is being written."""
+
+
+def run_folder(config: RunConfig, at: datetime | None = None) -> str:
+    """Return the run directory's name: as configured, else `YYYY-MM-DD/HH:MM:SS` in UTC."""
+    return config.run_directory or (at or datetime.now(UTC)).strftime("%Y-%m-%d/%H:%M:%S")
+
+
+def now() -> str:
+    """Return the time as it is recorded: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def config_digests(config: RunConfig) -> Mapping[str, str]:
+    """Return what must be equal for a run directory to be gone on with, and for its embeddings."""
+    return {"config_digest": config.digest(), "embedding_digest": config.embedding_digest()}
 
 
 def config_files(config: RunConfig, folder: str, overrides: Sequence[str]) -> Mapping[str, bytes]:

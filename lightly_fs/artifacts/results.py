@@ -15,9 +15,16 @@ from numpy.typing import NDArray
 
 from lightly_fs.artifacts import lists
 from lightly_fs.artifacts.parts import EmbeddedTable
-from lightly_fs.artifacts.tables import write_csv, write_embeddings_csv, write_embeddings_parquet
+from lightly_fs.artifacts.preselected import NearPreselected, Preselected
+from lightly_fs.artifacts.tables import (
+    Embedded,
+    write_csv,
+    write_embeddings_csv,
+    write_embeddings_parquet,
+)
+from lightly_fs.artifacts.videos_table import VideoCounts, count_videos, write_videos
 from lightly_fs.config.run import RunConfig
-from lightly_fs.types import Counts, Duplicate, Failure, Outcome, Selection
+from lightly_fs.types import Counts, Duplicate, Failure, Outcome, Selection, is_video
 
 OBJECTIVES = "data/selection_objectives.csv"
 """What each strategy made of each selected sample."""
@@ -70,11 +77,14 @@ class Results:
 
     Attributes:
         selection: Its indices are positions in `candidates`.
-        nearest: For every removed sample, the (R,) int64 position in `selection` of the selected
-            sample that is nearest, and its (R,) float32 distance; None when nobody computed it.
-        near: Near duplicates; None when they were not looked for.
+        nearest: For every removed sample, the (R,) int64 position in `selection`, or behind it in
+            `preselected`, of the selected sample that is nearest, and its (R,) float32 distance;
+            None when nobody computed it.
+        near: Near duplicates of one another; None when they were not looked for.
+        near_preselected: Near duplicates of what the datapool has selected.
         record: None when a method selected, without strategies.
         invalid: Path and reason of annotation files that were left out.
+        preselected: What the datapool has selected; None without one, and from scratch.
     """
 
     table: EmbeddedTable
@@ -84,6 +94,8 @@ class Results:
     near: NearDuplicates | None = None
     record: SelectionRecord | None = None
     invalid: Sequence[tuple[str, str]] = ()
+    preselected: Preselected | None = None
+    near_preselected: NearPreselected | None = None
 
     @cached_property
     def candidates(self) -> NDArray[np.int64]:
@@ -102,12 +114,20 @@ class Results:
         keep[self.selection.indices] = False
         return self.candidates[keep]
 
+    @cached_property
+    def videos(self) -> list[VideoCounts]:
+        """The videos that gave frames, and what became of these, sorted by filename."""
+        rows = [self.table.rows[duplicate.filename] for duplicate in self.duplicates]
+        return count_videos(self.table, np.array(rows, np.int64), self.selected)
+
     def counts(self, inventory: int) -> Counts:
         """Return the sums, for an inventory of so many samples."""
-        ended = Counter(failure.outcome for failure in self.table.failures)
+        table = self.table
+        ended = Counter(failure.outcome for failure in table.failures)
+        failed_frames = sum(failure.frame is not None for failure in table.failures)
         return Counts(
             inventory=inventory,
-            embedded=len(self.table),
+            embedded=len(table),
             corrupt=ended[Outcome.CORRUPT],
             gone=ended[Outcome.GONE],
             failed=ended[Outcome.FAILED],
@@ -115,10 +135,19 @@ class Results:
             duplicate=len(self.duplicates),
             selected=len(self.selected),
             removed=len(self.removed),
+            videos=len(table.videos),
+            frames=int(table.count_by_video().sum()) + failed_frames,
+            unusable_videos=sum(map(_is_video, table.failures)),
         )
 
     def names(self, rows: NDArray[np.int64]) -> list[str]:
         return [self.table.filenames[row] for row in rows]
+
+    @cached_property
+    def all_selected(self) -> list[str]:
+        """Names of the selected samples, and then of those that the datapool has selected."""
+        earlier = () if self.preselected is None else self.preselected.filenames
+        return [*self.names(self.selected), *earlier]
 
     def failures(self, outcome: Outcome) -> list[Failure]:
         return [failure for failure in self.table.failures if failure.outcome == outcome]
@@ -135,7 +164,11 @@ def write_results(results: Results, directory: Path, config: RunConfig) -> None:
     write_embeddings_parquet(data / "embeddings.parquet", table, results.candidates)
     if config.dump_sampled_embeddings and _wants_csv(config, results.selected, table):
         write_embeddings_csv(data / "selected_embeddings.csv", table, results.selected)
+    if config.dump_sampled_embeddings and results.preselected is not None:
+        _write_all_selected(results, results.preselected, data, config)
     _write_reasons(results, data)
+    if table.videos or any(map(_is_video, table.failures)):
+        write_videos(data / "videos.csv", results.videos, list(filter(_is_video, table.failures)))
     if results.invalid:
         paths, reasons = zip(*sorted(results.invalid), strict=True)
         write_csv(data / "invalid_annotations.csv", {"path": paths, "reason": reasons})
@@ -145,7 +178,20 @@ def write_results(results: Results, directory: Path, config: RunConfig) -> None:
     _write_corruptness(results, directory / "corruptness_check_information.json")
 
 
-def _wants_csv(config: RunConfig, rows: NDArray[np.int64], table: EmbeddedTable) -> bool:
+def _write_all_selected(
+    results: Results, preselected: Preselected, data: Path, config: RunConfig
+) -> None:
+    """Write the embeddings of all that is selected now, what was selected earlier first."""
+    earlier, added = preselected.filenames, results.names(results.selected)
+    vectors = [preselected.vectors, results.table.vectors[results.selected]]
+    every = Preselected([*earlier, *added], np.concatenate(vectors))
+    rows = np.arange(len(every))
+    if _wants_csv(config, rows, every):
+        path = data / "selected_embeddings_including_datapool.csv"
+        write_embeddings_csv(path, every, rows)
+
+
+def _wants_csv(config: RunConfig, rows: NDArray[np.int64], table: Embedded) -> bool:
     if config.embeddings_csv == "auto":
         return len(rows) * int(table.vectors.shape[1]) <= CSV_VALUES
     return config.embeddings_csv == "always"
@@ -170,25 +216,35 @@ def _write_reasons(results: Results, data: Path) -> None:
         },
     )
     if results.near is not None:
-        near = results.near
-        write_csv(
-            data / "near_duplicates.csv",
-            {
-                "filename": results.names(results.candidates[near.removed]),
-                "original": results.names(results.candidates[near.original]),
-                "distance": near.distance,
-            },
-        )
+        _write_near(results, results.near, data / "near_duplicates.csv")
     if results.nearest is not None:
         positions, distances = results.nearest
         write_csv(
             data / "removed_samples.csv",
             {
                 "filename": results.names(results.removed),
-                "nearest_selected": results.names(results.selected[positions]),
+                "nearest_selected": [results.all_selected[place] for place in positions],
                 "distance": distances,
             },
         )
+
+
+def _write_near(results: Results, near: NearDuplicates, path: Path) -> None:
+    removed, distance = near.removed, near.distance
+    original = results.names(results.candidates[near.original])
+    if (others := results.near_preselected) is not None and results.preselected is not None:
+        original += [results.preselected.filenames[place] for place in others.nearest]
+        removed = np.concatenate([removed, others.removed])
+        distance = np.concatenate([distance, others.distance])
+    order = np.argsort(removed)
+    write_csv(
+        path,
+        {
+            "filename": results.names(results.candidates[removed[order]]),
+            "original": [original[place] for place in order],
+            "distance": distance[order],
+        },
+    )
 
 
 def _write_record(
@@ -221,8 +277,17 @@ def _write_lists(results: Results, folder: Path) -> None:
     lists.write_list(folder / lists.REMOVED, results.names(results.removed))
 
 
+def _is_video(failure: Failure) -> bool:
+    return failure.frame is None and is_video(failure.filename)
+
+
 def _write_corruptness(results: Results, path: Path) -> None:
     """Write the artifact of the corruptness check as the platform defines it."""
-    corrupt = {one.filename: one.reason for one in results.failures(Outcome.CORRUPT)}
-    content = {"corrupt_samples": corrupt, "corrupt_videos": {}}
+    corrupt = results.failures(Outcome.CORRUPT)
+    videos = [(one.filename, one.reason) for one in corrupt if _is_video(one)]
+    videos += [(video.filename, video.problem) for video in results.table.videos if video.problem]
+    content = {
+        "corrupt_samples": {one.filename: one.reason for one in corrupt if not _is_video(one)},
+        "corrupt_videos": dict(sorted(videos)),
+    }
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
     config/run.json            the inventory is frozen (with config.yaml, inventory.parquet, …)
     config/model.json          a model was chosen
-    parts/embed-00012-….parquet    shard 12 is embedded
+    parts/embed-00012-….parquet    shard 12 is embedded (of videos: its pieces, see `parts`)
     manifest.json              everything is there; the parts are gone
 
 Each file is written once and whole, so that a killed run leaves a state to go on from.
@@ -14,51 +14,56 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 import lightly_fs
 from lightly_fs.artifacts import parts
-from lightly_fs.artifacts.difference import config_difference, inventory_difference
+from lightly_fs.artifacts.committed import PARTS, Begun, CommittedParts
+from lightly_fs.artifacts.difference import (
+    config_difference,
+    inventory_difference,
+    model_difference,
+)
 from lightly_fs.artifacts.lists import FOLDER as LISTS
 from lightly_fs.artifacts.lists import check_lists
 from lightly_fs.artifacts.manifest import Manifest
-from lightly_fs.artifacts.parts import EmbeddedTable
+from lightly_fs.artifacts.parts import EmbeddedTable, Piece
 from lightly_fs.artifacts.record import (
     CONFIG,
     HYDRA,
     INVENTORY,
     MODEL,
     OVERRIDES,
+    RESULTS,
     RUN,
     as_json,
+    config_digests,
     config_files,
+    now,
+    run_folder,
 )
 from lightly_fs.config.run import RunConfig
+from lightly_fs.config.video import VideoConfig
 from lightly_fs.datasource.exclusion import MANIFEST_NAME
 from lightly_fs.datasource.inventory import Inventory
 from lightly_fs.datasource.output import WRITERS, Output, Written
+from lightly_fs.datasource.shards import Shards
 from lightly_fs.errors import ArtifactError
 from lightly_fs.types import Counts, EmbeddedSamples, ModelInfo
 
 logger = logging.getLogger(__name__)
 
-PARTS = "parts"
 LOGS = ("log.txt", "memlog.txt")
 """Files that grow until the end; `commit` publishes what they are then."""
 _OWN = ".run_dir"
 ELSEWHERE = "choose another `run_directory`, or leave it empty for a new one"
-
-
-def run_folder(config: RunConfig, now: datetime | None = None) -> str:
-    """Return the run directory's name: as configured, else `YYYY-MM-DD/HH:MM:SS` in UTC."""
-    return config.run_directory or (now or datetime.now(UTC)).strftime("%Y-%m-%d/%H:%M:%S")
 
 
 class RunDir:
@@ -78,7 +83,7 @@ class RunDir:
         self.config = config
         self.folder = run_folder(config)
         self.complete = False
-        self.check: Callable[[], None] = _always
+        self.check: Callable[[], None] = lambda: None  # every write passes
         self._files = output.below(self.folder)
         self._staging = staging
         self._own = staging / _OWN
@@ -86,7 +91,7 @@ class RunDir:
         self._state: dict[str, Any] | None = None
         self._manifest: Manifest | None = None
         self._inventory: Inventory | None = None
-        self._committed: dict[int, str] | None = None
+        self._committed: CommittedParts | None = None
         self._entries: dict[str, Written] = {}
 
     @classmethod
@@ -143,20 +148,20 @@ class RunDir:
                     f"{self.uri} holds a run on another inventory: {difference}", hint=ELSEWHERE
                 )
             self._inventory = inventory
+            if self._state["config_digest"] != self.config.digest():
+                self._configure(self._state)
             return
-        for name, data in config_files(self.config, self.folder, self._overrides).items():
-            self._put(name, data)
         inventory.write(self._staged(INVENTORY))
         self.publish(INVENTORY)
-        state = {
-            "run_id": secrets.token_hex(12),
-            "created": _now(),
-            "package_version": lightly_fs.__version__,
-            "config_digest": self.config.digest(),
-            "inventory_digest": inventory.digest,
-        }
-        self._put(RUN, as_json(state))
-        self._state, self._inventory = state, inventory
+        self._configure(
+            {
+                "run_id": secrets.token_hex(12),
+                "created": now(),
+                "package_version": lightly_fs.__version__,
+                "inventory_digest": inventory.digest,
+            }
+        )
+        self._inventory = inventory
 
     def inventory(self) -> Inventory:
         """Return the frozen inventory.
@@ -191,67 +196,53 @@ class RunDir:
         if there is None:
             self._put(MODEL, as_json(asdict(model)))
             return
-        for one in fields(ModelInfo):
-            old, new = getattr(there, one.name), getattr(model, one.name)
-            if old != new:
-                raise ArtifactError(
-                    f"{self.uri} holds embeddings of another model: {one.name} is {old!r} there "
-                    f"and {new!r} now",
-                    hint=ELSEWHERE,
-                )
+        difference = model_difference(there, model)
+        if difference:
+            raise ArtifactError(
+                f"{self.uri} holds embeddings of another model: {difference}", hint=ELSEWHERE
+            )
 
-    def committed(self) -> dict[int, str]:
-        """Return the part of every shard that is embedded; torn parts are deleted."""
-        if self._committed is None:
-            found: dict[int, str] = {}
-            names = self._files.names(PARTS)
-            with ThreadPoolExecutor(WRITERS) as pool:
-                for name, intact in zip(names, pool.map(self._fetch_part, names), strict=True):
-                    number = parts.shard_of(name)
-                    if number is None or not intact or number in found:
-                        logger.warning("deleting the torn or double part %s", name)
-                        self._files.delete(f"{PARTS}/{name}")
-                    else:
-                        found[number] = name
-            self._committed = found
-        return dict(self._committed)
+    @property
+    def shards(self) -> Shards:
+        """The units of work and of resuming."""
+        return self.inventory().shards(self.config.shard_size)
 
-    def write_part(self, number: int, embedded: EmbeddedSamples) -> None:
-        """Commit what a shard became.
+    def committed(self) -> dict[int, Sequence[str]]:
+        """Return the parts of every shard that is embedded; torn parts are deleted."""
+        return self._parts().done
+
+    def begun(self, number: int) -> Begun:
+        """Return how far a shard of videos is embedded."""
+        return self._parts().begun(number)
+
+    def write_part(
+        self, number: int, embedded: EmbeddedSamples, piece: Piece | None = None
+    ) -> None:
+        """Commit what a shard became, or the next piece of a shard of videos.
 
         Raises:
-            ArtifactError: Its samples are not exactly the shard's.
+            ArtifactError: Its samples are not exactly the shard's, or frames of other videos.
         """
-        shard = self.inventory().shard(number, self.config.shard_size)
-        ended = [record.filename for record in embedded.records]
-        ended += [failure.filename for failure in embedded.failures]
-        if sorted(ended) != sorted(sample.filename for sample in shard):
-            raise ArtifactError(
-                f"shard {number} has {len(shard)} samples, but {len(ended)} others ended in it"
-            )
-        local = parts.write_part(self._own / PARTS, number, embedded)
+        shard, committed = self.shards[number], self._parts()
+        name, local = committed.write(shard, embedded, piece)
         self.check()
-        self._files.put(f"{PARTS}/{local.name}", local)
-        self._committed = {**self.committed(), number: local.name}
+        self._files.put(name, local)
+        committed.add(shard, local)
 
     def read_parts(self) -> EmbeddedTable:
-        """Return all samples, in inventory order.
+        """Return all samples, sorted by filename as the inventory is.
 
         Raises:
-            ArtifactError: A shard is missing, or no model is recorded.
+            ArtifactError: A shard is missing, no model is recorded, or not every frame is there.
         """
-        committed = self.committed()
-        expected = self.inventory().n_shards(self.config.shard_size)
-        missing = [number for number in range(expected) if number not in committed]
-        if missing:
-            raise ArtifactError(
-                f"{len(missing)} of {expected} shards of {self.uri} are not embedded yet, "
-                f"the first is {missing[0]}",
-                hint="run `lightly-fs embed` or the whole run with the same run_directory",
-            )
-        if expected and self.model() is None:
+        paths = self._parts().paths()
+        if paths and self.model() is None:
             raise ArtifactError(f"{self.uri}/{MODEL} is missing", hint=ELSEWHERE)
-        return parts.read_parts([self._own / PARTS / committed[n] for n in range(expected)])
+        table = parts.read_parts(paths)
+        wrong = table.misfit(every=self.config.video == VideoConfig())
+        if wrong:
+            raise ArtifactError(f"the sums of {self.uri} do not hold: {wrong}", hint=ELSEWHERE)
+        return table
 
     def publish(self, relative: str) -> None:
         """Write a staged file into the run directory."""
@@ -279,14 +270,24 @@ class RunDir:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def commit(self, counts: Counts, model: ModelInfo) -> None:
+    def commit(
+        self,
+        counts: Counts,
+        model: ModelInfo,
+        frames: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         """Finish the run: check the sums, publish logs and manifest, drop the parts.
+
+        Args:
+            counts: The sums.
+            model: It made the embeddings.
+            frames: By video, the names of the frames that were taken of it.
 
         Raises:
             ArtifactError: The counts or the written lists do not add up.
         """
         wrong = counts.check() or check_lists(
-            self._staging / LISTS, self.inventory().table["filename"]
+            self._staging / LISTS, self.inventory().table["filename"], frames
         )
         if wrong:
             raise ArtifactError(f"the sums of {self.uri} do not hold: {wrong}")
@@ -298,7 +299,7 @@ class RunDir:
         entries = tuple(self._entries[name] for name in sorted(self._entries))
         manifest = Manifest(
             run_id=state["run_id"],
-            created=_now(),
+            created=now(),
             config_digest=state["config_digest"],
             inventory_digest=state["inventory_digest"],
             counts=counts,
@@ -310,12 +311,19 @@ class RunDir:
         self._files.delete_folder(PARTS)
         shutil.rmtree(self._own, ignore_errors=True)
 
+    def _configure(self, state: Mapping[str, Any]) -> None:
+        """Record what the run is to do: before its first sample, or before another selection."""
+        for name, data in config_files(self.config, self.folder, self._overrides).items():
+            self._put(name, data)
+        self._state = {**state, **config_digests(self.config)}
+        self._put(RUN, as_json(self._state))
+
     def _load(self) -> None:
         self._state = self._read_json(RUN)
         if self._state is None:
             return
-        self._require_same_config()
         self._manifest = Manifest.decode(self._files.read(MANIFEST_NAME))
+        self._require_same_config()
         if self._manifest is None:
             return
         broken = self._files.first_broken(self._manifest.entries)
@@ -331,7 +339,7 @@ class RunDir:
         self.publish(INVENTORY)
         made = config_files(self.config, self.folder, self._overrides)
         for name in {CONFIG, HYDRA, OVERRIDES, RUN, MODEL} - self._entries.keys():
-            data = self._files.read(name) or made.get(name)
+            data = made.get(name) or self._files.read(name)
             if data is None:
                 raise ArtifactError(f"{self.uri}/{name} is gone", hint=ELSEWHERE)
             self._put(name, data)
@@ -349,15 +357,10 @@ class RunDir:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _fetch_part(self, name: str) -> bool:
-        """Keep a part's verified copy in the staging directory, to be read from there."""
-        data = self._files.read(f"{PARTS}/{name}")
-        if data is None or not parts.is_intact(name, data):
-            return False
-        local = self._own / PARTS / name
-        local.parent.mkdir(parents=True, exist_ok=True)
-        local.write_bytes(data)
-        return True
+    def _parts(self) -> CommittedParts:
+        if self._committed is None:
+            self._committed = CommittedParts(self._files, self._own / PARTS, self.shards)
+        return self._committed
 
     def _read_json(self, relative: str) -> dict[str, Any] | None:
         """Return a file's values; None when there is none yet, or a killed process left it torn."""
@@ -383,18 +386,14 @@ class RunDir:
         return self._state
 
     def _require_same_config(self) -> None:
-        if self._frozen_state().get("config_digest") == self.config.digest():
+        state, asked = self._frozen_state(), config_digests(self.config)
+        if state.get("config_digest") == asked["config_digest"]:
             return
         there = yaml.safe_load(self._files.read(CONFIG) or b"{}")
-        difference = config_difference(there, self.config)
-        raise ArtifactError(
-            f"{self.uri} holds a run of another configuration: {difference}", hint=ELSEWHERE
-        )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _always() -> None:
-    """Let every write pass."""
+        same = state.get("embedding_digest") == asked["embedding_digest"]
+        digest = RunConfig.digest if same else RunConfig.embedding_digest
+        difference = config_difference(there, self.config, digest)
+        if not same or self._manifest is not None or any(map(self._files.names, RESULTS)):
+            what = "the results of another selection" if same else "a run of another configuration"
+            raise ArtifactError(f"{self.uri} holds {what}: {difference}", hint=ELSEWHERE)
+        logger.info("another selection from the embeddings that are there: %s", difference)

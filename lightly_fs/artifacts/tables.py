@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +14,32 @@ import pyarrow.csv as pv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lightly_fs.artifacts.parts import EmbeddedTable
+from lightly_fs.artifacts.embedded_table import NO_PTS, EmbeddedTable, FrameColumns
+
+FRAME_FIELDS = (
+    pa.field("video", pa.string()),
+    pa.field("frame_index", pa.int64()),
+    pa.field("pts", pa.int64()),
+    pa.field("seconds", pa.float64()),
+)
+"""Columns of `embeddings.parquet` where there are frames."""
 
 _ROWS = 8192
 _CSV_SPECIAL = r'[",\r\n]'
 
 
+class Embedded(Protocol):
+    """N filenames, and their (N, D) float32 vectors."""
+
+    @property
+    def filenames(self) -> Sequence[str]: ...
+    @property
+    def vectors(self) -> NDArray[np.float32]: ...
+
+
 def write_embeddings_csv(
     path: Path,
-    table: EmbeddedTable,
+    table: Embedded,
     rows: NDArray[np.int64],
     scores: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> None:
@@ -61,13 +79,19 @@ def write_embeddings_csv(
 
 
 def write_embeddings_parquet(path: Path, table: EmbeddedTable, rows: NDArray[np.int64]) -> None:
-    """Write filename, width, height, content_hash, the properties and the vector of each row."""
+    """Write filename, width, height, content_hash, the properties and the vector of each row.
+
+    Where there are frames of videos, each row also says of which video it is which frame, and when
+    it is shown: `video`, `frame_index`, `pts`, `seconds`, all null for an image.
+    """
+    frames = table.frames
     schema = pa.schema(
         [
             pa.field("filename", pa.string()),
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
             pa.field("content_hash", pa.binary(32)),
+            *(() if frames is None else FRAME_FIELDS),
             *(pa.field(name, pa.float64()) for name in _own(table)),
             pa.field("embedding", pa.list_(pa.float32(), table.vectors.shape[1])),
         ]
@@ -81,13 +105,32 @@ def write_embeddings_parquet(path: Path, table: EmbeddedTable, rows: NDArray[np.
                 pa.array(table.widths[chunk], pa.int32()),
                 pa.array(table.heights[chunk], pa.int32()),
                 pa.array([hash_.tobytes() for hash_ in table.content_hashes[chunk]], pa.binary(32)),
+                *(() if frames is None else frame_columns(table, frames, chunk)),
                 *(pa.array(table.properties[name][chunk], pa.float64()) for name in _own(table)),
                 pa.FixedSizeListArray.from_arrays(pa.array(vectors), table.vectors.shape[1]),
             ]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def write_csv(path: Path, columns: Mapping[str, Iterable[str] | NDArray[np.floating]]) -> None:
+def frame_columns(
+    table: EmbeddedTable, frames: FrameColumns, rows: NDArray[np.int64]
+) -> list[pa.Array]:
+    """Return the columns of `FRAME_FIELDS` for some rows of a table that has frames."""
+    taken = frames.take(rows)
+    places = taken.videos
+    names = pa.array([video.filename for video in table.videos], pa.string())
+    return [
+        names.take(pa.array(places, pa.int64(), mask=places < 0)),
+        pa.array(taken.indices, pa.int64(), mask=places < 0),
+        pa.array(taken.pts, pa.int64(), mask=taken.pts == NO_PTS),
+        pa.array(taken.seconds, pa.float64(), mask=np.isnan(taken.seconds)),
+    ]
+
+
+Column: TypeAlias = "Iterable[str] | NDArray[np.floating] | pa.Array"
+
+
+def write_csv(path: Path, columns: Mapping[str, Column]) -> None:
     """Write a small table of texts and numbers with a header line."""
     table = pa.table({name: _column(values) for name, values in columns.items()})
     texts = [table[name] for name in table.column_names if pa.types.is_string(table[name].type)]
@@ -95,10 +138,10 @@ def write_csv(path: Path, columns: Mapping[str, Iterable[str] | NDArray[np.float
     _write_csv(path, table.schema, iter(table.to_batches()), quoted=quoted)
 
 
-def _column(values: Iterable[str] | NDArray[np.floating]) -> pa.Array:
-    return (
-        pa.array(values) if isinstance(values, np.ndarray) else pa.array(list(values), pa.string())
-    )
+def _column(values: Column) -> pa.Array:
+    if isinstance(values, np.ndarray | pa.Array):
+        return pa.array(values)
+    return pa.array(list(values), pa.string())
 
 
 def _own(table: EmbeddedTable) -> list[str]:

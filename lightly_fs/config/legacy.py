@@ -11,6 +11,8 @@ _ALWAYS_ON = "is always on"
 _LATER = "is not part of this version"
 _PLATFORM = "needs the platform, which is not part of this version"
 
+_COUNTED = "cannot be honoured: frames are counted by decoding them, containers are often wrong"
+
 _TASK = "is an EMBEDDINGS input with that `task` in `selection_config` now"
 _SCORES = "is a SCORES input in `selection_config` now"
 
@@ -22,7 +24,10 @@ HARMLESS: dict[str, tuple[tuple[Any, ...], str]] = {
     "worker_id": (("",), _PLATFORM),
     "worker.force_start": ((True, False), _PLATFORM),
     "enable_corruptness_check": ((True,), f"{_ALWAYS_ON} and cannot be switched off"),
-    "corruptness_check.corruption_threshold": ((0.1,), "is for video frames, and " + _LATER),
+    "corruptness_check.corruption_threshold": (
+        (0.1,),
+        "belongs to a check that is now a threshold on the measured `lightly.uniformRowRatio`",
+    ),
     "remove_exact_duplicates": ((True,), f"{_ALWAYS_ON} and cannot be switched off"),
     "upload_dataset": ((False,), _PLATFORM),
     "upload_report": ((True, False), _PLATFORM),
@@ -31,14 +36,10 @@ HARMLESS: dict[str, tuple[tuple[Any, ...], str]] = {
     "scorer": (("object-frequency", ""), _SCORES),
     "scorer_config.frequency_penalty": ((0.25,), _SCORES),
     "scorer_config.min_score": ((0.9,), _SCORES),
-    "datapool.name": (("",), _LATER),
-    "datapool.keep_history": ((True,), _LATER),
     "datapool.dataset_id": (("",), _PLATFORM),
     "datasource.dataset_id": (("",), _PLATFORM),
     "datasource.id": (("",), _PLATFORM),
-    "datasource.process_all": ((False, True), _PLATFORM),
-    "datasource.enable_datapool_update": ((True,), _LATER),
-    "datasource.use_frame_count_metadata": ((False,), "is for videos, and " + _LATER),
+    "datasource.use_frame_count_metadata": ((False,), _COUNTED),
     "datasource.use_redirected_read_url": ((False,), _PLATFORM),
     "datasource.bypass_verify": ((False,), _PLATFORM),
     "active_learning.task_name": (("",), _SCORES),
@@ -46,11 +47,11 @@ HARMLESS: dict[str, tuple[tuple[Any, ...], str]] = {
     "active_learning_score_column_name": (("",), _SCORES),
     "masked_out_column_name": (("",), _LATER),
     "existing_selection_column_name": (("",), _LATER),
-    "use_video_reader_backend": ((False,), "is for videos, and " + _LATER),
+    "use_video_reader_backend": ((False,), "is gone: PyAV decodes all videos"),
     "object_level.task_name": (("",), _TASK),
     "object_level.crop_dataset_name": (("",), _TASK),
     "object_level.padding": ((0.0,), "is now `crops.padding`"),
-    "show_video_sampling_timeline": ((True, False), "is for videos, and " + _LATER),
+    "show_video_sampling_timeline": ((True, False), _LATER),
     "lightly.resize": ((-1, ""), _PLATFORM),
     "lightly.upload": (("", None), _PLATFORM),
 }

@@ -6,14 +6,17 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lightly_fs.config.datapool import DatapoolConfig, DatasourceConfig
 from lightly_fs.config.frozen import Frozen
 from lightly_fs.config.selection import SelectionConfig, floor_of
 from lightly_fs.config.training import TrainingConfig
+from lightly_fs.config.video import VideoConfig
 
 ImageSize = int | tuple[int, int]
 _NAME_BYTES = 255
@@ -175,6 +178,7 @@ class RunConfig(Frozen):
     properties: PropertiesMode = Field(
         PropertiesMode.SCALED, description="Image properties: from the scaled decode, full, off."
     )
+    video: VideoConfig = Field(default_factory=VideoConfig)
     max_image_pixels: int = Field(
         536_870_912, ge=1, description="Larger images are corrupt (decompression bombs)."
     )
@@ -202,6 +206,9 @@ class RunConfig(Frozen):
     pretagging_debug: bool = Field(
         default=False, description="Draw the predicted boxes on some images."
     )
+
+    datapool: DatapoolConfig = Field(default_factory=DatapoolConfig)
+    datasource: DatasourceConfig = Field(default_factory=DatasourceConfig)
 
     dump_dataset: bool = Field(
         default=False, description="Write the selected images to the output."
@@ -295,8 +302,18 @@ class RunConfig(Frozen):
 
         Where things are read from, how fast, and by how many threads does not.
         """
-        values = self.model_dump(mode="json", exclude=set(_OPERATIONAL))
-        for name in _SINCE_0_4:
+        return self._digest_without(_OPERATIONAL)
+
+    def embedding_digest(self) -> str:
+        """Return a SHA-256 over the keys that decide a run's embeddings.
+
+        What is selected of them, and how that is written, does not.
+        """
+        return self._digest_without(_OPERATIONAL + _AFTER_EMBEDDING)
+
+    def _digest_without(self, keys: Sequence[str]) -> str:
+        values = self.model_dump(mode="json", exclude=set(keys))
+        for name in set(_SINCE_0_4) - set(keys):
             if getattr(self, name) == type(self).model_fields[name].get_default(
                 call_default_factory=True
             ):
@@ -317,6 +334,9 @@ _SINCE_0_4 = (
     "pretagging",
     "pretagging_config",
     "pretagging_debug",
+    "video",
+    "datapool",
+    "datasource",
 )
 _OPERATIONAL = (
     "input_dir",
@@ -329,4 +349,20 @@ _OPERATIONAL = (
     "num_threads",
     "max_failures",
     "s3",
+)
+_AFTER_EMBEDDING = (
+    "method",
+    "stopping_condition",
+    "seed",
+    "selection_config",
+    "near_duplicates",
+    "selected_sequence_length",
+    "crops",
+    "dump_dataset",
+    "dump_sampled_embeddings",
+    "output_image_size",
+    "output_image_format",
+    "embeddings_csv",
+    "n_example_images",
+    "memory_requirement_in_GB",
 )

@@ -23,7 +23,8 @@ def find_duplicates(
     """Find every sample that shows exactly what an earlier one shows; the first one stays.
 
     Same bytes need no look at the pixels. Equal size and model input only suggest equal pixels:
-    such samples are read again and decoded in full. One that cannot be any more stays.
+    such samples are read again and decoded in full. One that cannot be any more stays. Frames of
+    videos have no bytes of their own: those of equal size and model input are taken for equal.
 
     Args:
         records: The embedded samples, in inventory order.
@@ -33,11 +34,11 @@ def find_duplicates(
     Returns:
         In inventory order; an `original` is never itself a duplicate.
     """
-    seen: dict[bytes, str] = {}
-    first = {r.filename: seen.setdefault(r.content_hash, r.filename) for r in records}
+    seen: dict[object, str] = {}
+    first = {r.filename: seen.setdefault(_content(r), r.filename) for r in records}
     groups: defaultdict[object, list[str]] = defaultdict(list)
     for record in records:
-        if first[record.filename] == record.filename:
+        if first[record.filename] == record.filename and record.frame is None:
             groups[record.width, record.height, record.pixel_hash].append(record.filename)
     candidates = [name for group in groups.values() if len(group) > 1 for name in group]
     same_pixels = _same_pixels(candidates, read, max_pixels)
@@ -46,9 +47,17 @@ def find_duplicates(
         same_content = first[record.filename]
         original = same_pixels.get(same_content, same_content)
         if original != record.filename:
-            reason = "content" if original == same_content else "pixels"
+            by_bytes = original == same_content and record.frame is None
+            reason = "content" if by_bytes else "pixels"
             duplicates.append(Duplicate(record.filename, original, reason))
     return duplicates
+
+
+def _content(record: ImageRecord) -> object:
+    """Return what is equal for samples that show the same, as far as their records tell."""
+    if record.frame is None:
+        return record.content_hash
+    return record.width, record.height, record.pixel_hash
 
 
 def _same_pixels(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightly_fs.errors import ModelError
-from lightly_fs.types import ModelInfo
+from lightly_fs.types import ModelInfo, frame_of, provisional_name
 
 INPUT_SIZE = 128
 """Images are decoded all the same, for their properties and to find the corrupt ones."""
@@ -40,12 +40,13 @@ class CsvEmbedder:
         names = _names(path, table)
         self._vectors = _vectors(path, table, names)
         self._rows = {name: row for row, name in enumerate(names)}
-        found = sum(name in self._rows for name in filenames)
+        found = self._name_frames(filenames)
         if not found:
             raise ModelError(
                 f"none of the {len(names)} filenames of {path} is in the inventory, "
                 f"the first is `{names[0]}`",
-                hint="filenames are paths below the input directory",
+                hint="filenames are paths below the input directory; frames of a video `a/v.mp4` "
+                "are `a/v-007-mp4.png`",
             )
         if found < len(names):
             _logger.warning("%d rows of %s name no sample", len(names) - found, path)
@@ -61,6 +62,22 @@ class CsvEmbedder:
             runtime="csv",
             precision="f32",
         )
+
+    def _name_frames(self, filenames: Iterable[str]) -> int:
+        """Make frames known by what they are called while decoded; return how many rows are used.
+
+        How many digits a frame's name has is known only when its video is decoded to its end.
+        """
+        listed = set(filenames)
+        found = 0
+        for name, row in list(self._rows.items()):
+            frame = frame_of(name)
+            if name in listed:
+                found += 1
+            elif frame is not None and frame[0] in listed:
+                self._rows[provisional_name(*frame)] = row
+                found += 1
+        return found
 
     def embed(self, pixels: Tensor, filenames: Sequence[str]) -> NDArray[np.float32]:
         vectors = np.full((len(pixels), self.info.dimensions), np.nan, np.float32)

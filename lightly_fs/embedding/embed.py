@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import cast
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lightly_fs.config.run import RunConfig
 from lightly_fs.datasource.reader import Reader
@@ -22,6 +23,23 @@ _IN_FLIGHT = 2
 """Batches between decoding and the results: one is embedded while the next is decoded."""
 
 Row = NDArray[np.float32]
+
+
+class Batch(Protocol):
+    """Decoded samples: images, or frames of videos."""
+
+    @property
+    def pixels(self) -> Tensor:
+        """(B, S, S, 3) uint8."""
+        ...
+
+    @property
+    def results(self) -> Sequence[ImageRecord | Failure]:
+        """What became of each sample, at most B."""
+        ...
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 def embed_samples(
@@ -54,10 +72,21 @@ def embed_batches(
     progress: Callable[[int], None],
 ) -> EmbeddedSamples:
     """Return what `embed_samples` does, of images that are decoded already."""
-    rows: list[Row] = []
-    records: list[ImageRecord] = []
-    failures: list[Failure] = []
+    ended = []
+    for batch, one in embedded_batches(batches, embedder, config):
+        ended.append(one)
+        progress(len(batch.results))
+    return joined(ended, embedder.info.dimensions)
+
+
+def embedded_batches(
+    batches: Iterator[AnyBatch], embedder: Embedder, config: RunConfig
+) -> Iterator[tuple[AnyBatch, EmbeddedSamples]]:
+    """Yield every batch with what its samples became, in order; the next one is being decoded."""
     for batch, vectors in _embedded(batches, embedder):
+        rows: list[Row] = []
+        records: list[ImageRecord] = []
+        failures: list[Failure] = []
         for result, vector in zip(batch.results, vectors, strict=False):
             ended = _finish(result, vector, embedder, normalize=config.normalize_embeddings)
             if isinstance(ended, Failure):
@@ -65,9 +94,19 @@ def embed_batches(
             else:
                 records.append(ended[0])
                 rows.append(ended[1])
-        progress(len(batch.results))
-    stacked = np.array(rows, np.float32).reshape(len(rows), embedder.info.dimensions)
-    return EmbeddedSamples(vectors=stacked, records=records, failures=failures)
+        stacked = np.array(rows, np.float32).reshape(len(rows), embedder.info.dimensions)
+        yield batch, EmbeddedSamples(vectors=stacked, records=records, failures=failures)
+
+
+def joined(ended: Sequence[EmbeddedSamples], dimensions: int) -> EmbeddedSamples:
+    """Return several as one, in their order; the vectors have D `dimensions` also if none does."""
+    return EmbeddedSamples(
+        vectors=np.concatenate(
+            [np.empty((0, dimensions), np.float32), *(e.vectors for e in ended)]
+        ),
+        records=[record for one in ended for record in one.records],
+        failures=[failure for one in ended for failure in one.failures],
+    )
 
 
 def decode_settings(config: RunConfig, size: int, copy_size: int = 0) -> DecodeSettings:
@@ -82,12 +121,10 @@ def decode_settings(config: RunConfig, size: int, copy_size: int = 0) -> DecodeS
     )
 
 
-def _embedded(
-    batches: Iterator[ImageBatch], embedder: Embedder
-) -> Iterator[tuple[ImageBatch, Row]]:
+def _embedded(batches: Iterator[AnyBatch], embedder: Embedder) -> Iterator[tuple[AnyBatch, Row]]:
     """Yield every batch with its vectors, embedding in a thread while the next one is decoded."""
-    pending: deque[tuple[ImageBatch, Future[Row]]] = deque()
-    decoding = cast(Generator[ImageBatch, None, None], batches)
+    pending: deque[tuple[AnyBatch, Future[Row]]] = deque()
+    decoding = cast(Generator[AnyBatch, None, None], batches)
     with closing(decoding), ThreadPoolExecutor(1, thread_name_prefix="embed") as thread:
         for batch in batches:
             names = [result.filename for result in batch.results]
@@ -105,12 +142,12 @@ def _finish(
     if isinstance(result, Failure):
         return result
     if not np.isfinite(vector).all():
-        return Failure(result.filename, Outcome.FAILED, embedder.no_vector)
+        return Failure(result.filename, Outcome.FAILED, embedder.no_vector, result.frame)
     if not normalize:
         return result, vector
     # In float64, because the squares of large float32 values overflow.
     length = np.linalg.norm(vector.astype(np.float64))
     if length == 0:
         reason = "its embedding is a zero vector, which has no direction"
-        return Failure(result.filename, Outcome.FAILED, reason)
+        return Failure(result.filename, Outcome.FAILED, reason, result.frame)
     return result, (vector / length).astype(np.float32)

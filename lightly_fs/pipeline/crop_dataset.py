@@ -23,7 +23,7 @@ from lightly_fs.decoding.crops import ImageCrops, crop_exporter, cut
 from lightly_fs.decoding.raster import Pixels
 from lightly_fs.errors import DatasourceError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.crops import CropVectors, samples_of
+from lightly_fs.pipeline.crops import CropVectors
 from lightly_fs.types import Failure, Sample, Stage
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _write_files(
             hashes[place] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
             this.run_dir.publish_bytes(f"{dataset.folder}/{dataset.names[place]}", data)
 
-        data = this.reader.read(sample)
+        data = this.files.read(sample)
         if isinstance(data, Failure):
             return data
         image = dataset.image(position, sample)
@@ -97,7 +97,7 @@ def _write_files(
 
     with ThreadPoolExecutor(_THREADS, "write-crops") as pool:
         try:
-            ended = list(pool.map(write, dataset.images, samples_of(this.inventory, names)))
+            ended = list(pool.map(write, dataset.images, this.samples(names)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -12,20 +12,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lightly_fs.annotations.crops import Crops
 from lightly_fs.artifacts import EmbeddedTable
 from lightly_fs.artifacts.crop_parts import CropParts
-from lightly_fs.datasource.inventory import Inventory
 from lightly_fs.datasource.private import private_directory
 from lightly_fs.decoding.crops import ImageCrops, crop_batches
 from lightly_fs.embedding.embed import decode_settings, embed_batches
 from lightly_fs.errors import ArtifactError, ModelError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.types import EmbeddedSamples, Failure, ModelInfo, Sample, Stage, Timing
+from lightly_fs.types import EmbeddedSamples, Failure, ModelInfo, Stage, Timing
 
 if TYPE_CHECKING:
     from lightly_fs.embedding.embedder import Embedder
@@ -89,7 +86,7 @@ def embed_crops(
         if missing:
             loaded = embedder()
             this.run_dir.set_model(loaded.info)
-            images = ((number, work.images(this.inventory, shards[number])) for number in missing)
+            images = ((number, work.images(this, shards[number])) for number in missing)
             _embed_shards(this, loaded, images, parts, tally)
         table = parts.read()
     _took(this, since, n_open)
@@ -159,10 +156,10 @@ class _Work:
     def n_crops(self, shard: range) -> int:
         return int(self.starts[shard.stop] - self.starts[shard.start])
 
-    def images(self, inventory: Inventory, shard: range) -> list[ImageCrops]:
+    def images(self, this: RunContext, shard: range) -> list[ImageCrops]:
         """Return what is to be cut in a shard."""
         positions = self.positions[shard.start : shard.stop].tolist()
-        samples = samples_of(inventory, [self.filenames[position] for position in positions])
+        samples = this.samples([self.filenames[position] for position in positions])
         made = []
         for index, position, sample in zip(shard, positions, samples, strict=True):
             start, stop = self.starts[index], self.starts[index + 1]
@@ -170,19 +167,6 @@ class _Work:
             boxes = self.crops.boxes[start:stop]
             made.append(ImageCrops(sample, width, height, self.names[start:stop], boxes))
         return made
-
-
-def samples_of(inventory: Inventory, filenames: Sequence[str]) -> list[Sample]:
-    """Return samples by their names.
-
-    Raises:
-        ArtifactError: One is not in the inventory.
-    """
-    names = pa.array(filenames, pa.string())
-    rows = pc.index_in(names, value_set=inventory.table["filename"])
-    if rows.null_count:
-        raise ArtifactError(f"`{names.filter(rows.is_null())[0]}` is not in the inventory")
-    return [inventory.samples(row, row + 1)[0] for row in rows.to_pylist()]
 
 
 def _shards(counts: NDArray[np.int64], size: int) -> list[range]:
@@ -209,7 +193,7 @@ def _embed_shards(
     pending: Future[None] | None = None
     with ThreadPoolExecutor(1, "write-crops") as writer:
         for number, images in shards:
-            batches = crop_batches(images, this.reader, settings)
+            batches = crop_batches(images, this.files, settings)
             embedded = embed_batches(batches, model, this.config, progress=tally.advance)
             embedded = _once(embedded)
             tally.add(len(embedded.failures))

@@ -16,6 +16,7 @@ from lightly_fs.pipeline.selecting import Choice
 from lightly_fs.report.selection import (
     Categories,
     ClassAmounts,
+    CropEmbeddings,
     CropFacts,
     SelectionFacts,
     StrategyLine,
@@ -136,4 +137,5 @@ def _crops(found: CropVectors, choice: Choice) -> CropFacts:
         n_images=int((np.diff(found.offsets) > 0).sum()),
         samples=found.crops.samples[shown],
         boxes=found.crops.boxes[shown],
+        embedded=CropEmbeddings(found.vectors, found.crops.samples),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from lightly_fs.artifacts.lists import FOLDER, SELECTED, read_list
 from lightly_fs.artifacts.manifest import Manifest
 from lightly_fs.artifacts.record import CONFIG, INVENTORY, RUN
+from lightly_fs.artifacts.tables import FRAME_FIELDS
 from lightly_fs.config import S3Config
 from lightly_fs.datasource.exclusion import MANIFEST_NAME
-from lightly_fs.datasource.inventory import SCHEMA, Inventory
+from lightly_fs.datasource.inventory import Inventory
 from lightly_fs.errors import ArtifactError
 from lightly_fs.selection.nearest import covering_distances
-from lightly_fs.types import Sample
+from lightly_fs.types import Frame, Sample, frame_sample
 
 EMBEDDINGS = "data/embeddings.parquet"
 _VECTOR = "embedding"
-_OWN_COLUMNS = ("filename", "width", "height", "content_hash", _VECTOR)
+_FRAME = tuple(field.name for field in FRAME_FIELDS)
+_OWN_COLUMNS = ("filename", "width", "height", "content_hash", _VECTOR, *_FRAME)
 _BLOCK = 64
 
 
@@ -75,6 +77,11 @@ class FinishedRun:
     def input_dir(self) -> str:
         """What the run read: a directory, or `s3://…`."""
         return str(self._config["input_dir"])
+
+    @property
+    def max_image_pixels(self) -> int:
+        """Larger images and frames were corrupt."""
+        return int(self._config["max_image_pixels"])
 
     @property
     def s3(self) -> S3Config:
@@ -126,11 +133,39 @@ class FinishedRun:
         return distances_when_chosen(vectors.reshape(len(self.selected), -1))
 
     def samples(self) -> list[Sample]:
-        """Return the selected samples as they were listed."""
-        listed = self.inventory.table
-        rows = {name: row for row, name in enumerate(listed["filename"].to_pylist())}
-        chosen = listed.take(pa.array([rows[name] for name in self.selected], pa.int64()))
-        return list(map(Sample, *(chosen[name].to_pylist() for name in SCHEMA.names)))
+        """Return the selected samples: images as they were listed, frames with their names."""
+        listed = iter(self._listed([n for n, one in self._named_frames() if one is None]))
+        sizes = self.sizes.tolist()
+        return [
+            next(listed) if frame is None else frame_sample(name, *size)
+            for (name, frame), size in zip(self._named_frames(), sizes, strict=True)
+        ]
+
+    def video(self, filename: str) -> Sample:
+        """Return a video as it was listed."""
+        return self._listed([filename])[0]
+
+    @cached_property
+    def frames(self) -> dict[str, Frame]:
+        """The selected samples that are frames, by name."""
+        table = self.table
+        if _FRAME[0] not in table.column_names:
+            return {}
+        rows = zip(self.selected, *(table[name].to_pylist() for name in _FRAME), strict=True)
+        return {row[0]: Frame(*row[1:]) for row in rows if row[1] is not None}
+
+    def _named_frames(self) -> list[tuple[str, Frame | None]]:
+        return [(name, self.frames.get(name)) for name in self.selected]
+
+    def _listed(self, filenames: Sequence[str]) -> list[Sample]:
+        rows = [self._row_of[name] for name in filenames]
+        return self.inventory.take(np.array(rows, np.int64))
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        """Where each sample is in the inventory."""
+        names = self.inventory.table["filename"].to_pylist()
+        return {name: row for row, name in enumerate(names)}
 
     def content_hashes(self) -> list[bytes]:
         """Return the SHA-256 of each selected object's bytes."""

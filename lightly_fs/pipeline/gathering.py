@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightly_fs.annotations.files import SourceFiles
+from lightly_fs.annotations.files import AnnotationFiles, SourceFiles
+from lightly_fs.annotations.metadata import read_metadata
 from lightly_fs.annotations.objects import Predictions
+from lightly_fs.annotations.predictions import prediction_path, read_predictions
 from lightly_fs.artifacts import EmbeddedTable
+from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.config import RunConfig
-from lightly_fs.config.selection import PRETAGGING_TASK
+from lightly_fs.config.selection import (
+    PRETAGGING_TASK,
+    BalanceStrategy,
+    MetadataInput,
+    PredictionsInput,
+)
 from lightly_fs.errors import ModelError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.inputs import Known, read_annotations, read_query
+from lightly_fs.pipeline.inputs import Earlier, Known, read_annotations, read_query
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,12 +39,16 @@ def gather(
     table: EmbeddedTable,
     rows: NDArray[np.int64],
     embedder: Callable[[], Embedder],
+    preselected: Preselected | None = None,
 ) -> Known:
     """Read, predict and embed what the selection's inputs are made of.
 
     Args:
+        this: The run.
+        table: All embedded samples.
         rows: (N,) int64 candidates among the rows of the table, ascending.
         embedder: Gives the model; called only when objects are to be embedded.
+        preselected: What the datapool has selected.
     """
     config = this.config
     filenames = [table.filenames[row] for row in rows]
@@ -54,10 +66,31 @@ def gather(
         predictions,
         _objects(this, table, rows, predictions, embedder),
         _queries(config, table),
+        None if preselected is None else _earlier(config, files, preselected),
     )
     for file in known.invalid:
         logger.warning("%s was left out: %s", file.path, file.reason)
     return known
+
+
+def _earlier(config: RunConfig, files: AnnotationFiles, preselected: Preselected) -> Earlier:
+    """Read what balances look at, of the samples that are selected already.
+
+    What a detector finds, and how objects look, is known of the run's own samples alone.
+    """
+    entries = config.selection_config.strategies if config.selection_config else ()
+    balanced = [one.input for one in entries if isinstance(one.strategy, BalanceStrategy)]
+    names = preselected.filenames
+    metadata = None
+    if any(isinstance(one, MetadataInput) for one in balanced) and names:
+        metadata = read_metadata(files, names)
+    predictions = {}
+    for task in {one.task for one in balanced if isinstance(one, PredictionsInput)}:
+        there = set(files.list(prediction_path(task, "")[: -len(".json")]))
+        some = [name for name in names if prediction_path(task, name) in there]
+        if some and task != PRETAGGING_TASK:
+            predictions[task] = read_predictions(files, task, some)
+    return Earlier(preselected, metadata, predictions)
 
 
 def _objects(

@@ -27,6 +27,7 @@ from lightly_fs.annotations.predictions import (
 from lightly_fs.annotations.scores import SCORE_NAMES, score_named
 from lightly_fs.annotations.tasks import TaskSchema, TaskType, read_schema
 from lightly_fs.artifacts import EmbeddedTable
+from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.config import PropertiesMode, RunConfig
 from lightly_fs.config import selection as asked
 from lightly_fs.errors import ConfigError, ModelError
@@ -53,6 +54,21 @@ _ALIKE = 0.75
 
 
 @dataclass(frozen=True, eq=False)
+class Earlier:
+    """What is known of the samples that a datapool has selected.
+
+    Attributes:
+        samples: Names and embeddings.
+        metadata: Of all of them; None when no balance asks for any.
+        predictions: By task, of those that have some; the tasks that balances look at.
+    """
+
+    samples: Preselected
+    metadata: Metadata | None = None
+    predictions: Mapping[str, Predictions] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Known:
     """Everything that inputs are made of, for N candidates.
 
@@ -64,6 +80,7 @@ class Known:
         predictions: By task, those that inputs ask for and those of pretagging.
         objects: By task, the embeddings of objects or tiles.
         queries: (Q, D) embeddings to be similar to, by the file that gave them.
+        earlier: What is selected already; None without a datapool.
     """
 
     table: EmbeddedTable
@@ -73,6 +90,7 @@ class Known:
     predictions: Mapping[str, Predictions] = field(default_factory=dict)
     objects: Mapping[str, CropVectors] = field(default_factory=dict)
     queries: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    earlier: Earlier | None = None
 
     @property
     def invalid(self) -> list[InvalidFile]:
@@ -110,7 +128,8 @@ def build_pool(config: RunConfig, known: Known) -> inputs.Pool:
     entries = config.selection_config.strategies if config.selection_config else ()
     whole = len(known.rows) == len(known.table)
     vectors = known.table.vectors if whole else known.table.vectors[known.rows]
-    made: dict[str, inputs.Input] = {"EMBEDDINGS": inputs.Embeddings(vectors)}
+    earlier = None if known.earlier is None else known.earlier.samples.vectors
+    made: dict[str, inputs.Input] = {"EMBEDDINGS": inputs.Embeddings(vectors, earlier)}
     for given in (entry.input for entry in entries):
         if title(given) not in made:
             made[title(given)] = _GIVERS[given.type](known, given, config)
@@ -336,7 +355,9 @@ def _predictions(known: Known, given: Any, _config: RunConfig) -> inputs.Input: 
     if given.name is asked.PredictionName.CATEGORY_COUNT:
         return inputs.Numeric(category_count(predictions, given.categories))
     amounts = class_distribution(predictions).astype(np.float64)
-    return inputs.Distributions(predictions.schema.category_names, amounts)
+    before = None if known.earlier is None else known.earlier.predictions.get(given.task)
+    selected = None if before is None else class_distribution(before).astype(np.float64)
+    return inputs.Distributions(predictions.schema.category_names, amounts, selected)
 
 
 def _metadata(known: Known, given: Any, _config: RunConfig) -> inputs.Input:  # noqa: ANN401
@@ -348,7 +369,18 @@ def _metadata(known: Known, given: Any, _config: RunConfig) -> inputs.Input:  # 
     column = known.metadata.columns[given.key]
     if isinstance(column, NumericColumn):
         return inputs.Numeric(column.values)
-    return inputs.Categorical([column.labels[code] for code in column.codes])
+    labels = [column.labels[code] for code in column.codes]
+    return inputs.Categorical(labels, _earlier_labels(known.earlier, given.key))
+
+
+def _earlier_labels(earlier: Earlier | None, key: str) -> Sequence[str]:
+    """Return the labels of the samples that are selected already, of those that have any."""
+    if earlier is None or earlier.metadata is None:
+        return ()
+    column = earlier.metadata.columns[key]
+    if isinstance(column, NumericColumn):
+        raise TypeError(f"{key} is no label")  # it is one in the schema of the same run
+    return [column.labels[code] for code in column.codes[earlier.metadata.described]]
 
 
 def _random(known: Known, given: Any, config: RunConfig) -> inputs.Input:  # noqa: ANN401

@@ -148,11 +148,12 @@ class _Work:
         return f"{note}, {self._n_failed:,} failed" if self._n_failed else note
 
     def _numbered(self, wanted: set[str]) -> Iterator[tuple[int, list[Sample]]]:
-        inventory = self._this.inventory
-        for number, start in enumerate(range(0, len(inventory), SAMPLES_PER_PART)):
-            rows = inventory.samples(start, start + SAMPLES_PER_PART)
-            samples = [sample for sample in rows if sample.filename in wanted]
-            if samples:
+        this = self._this
+        names = this.inventory.table["filename"] if this.table is None else this.table.filenames
+        for number, start in enumerate(range(0, len(names), SAMPLES_PER_PART)):
+            chunk = names[start : start + SAMPLES_PER_PART]
+            listed = chunk if isinstance(chunk, list) else chunk.to_pylist()
+            if samples := this.samples([name for name in listed if name in wanted]):
                 yield number, samples
 
     def _committed(self) -> dict[int, str]:
@@ -188,7 +189,7 @@ class _Work:
             self._this.progress(Stage.PRETAG, self._done + done, total, self._note())
 
         found = detect_samples(
-            samples, self._this.reader, self._detector, self._settings, progress=advance
+            samples, self._this.files, self._detector, self._settings, progress=advance
         )
         return [(sample.filename, one) for sample, one in zip(samples, found, strict=True)]
 

@@ -14,8 +14,11 @@ from lightly_fs.decoding.export import exporter, suffix_of
 from lightly_fs.decoding.images import CorruptImage, thumbnail
 from lightly_fs.errors import ArtifactError, DatasourceError
 from lightly_fs.pipeline.context import RunContext
+from lightly_fs.pipeline.datapool import OUTCOME, RECORD, PoolRun, outcome_json
+from lightly_fs.pipeline.explaining import left_over
 from lightly_fs.pipeline.facts import selection_facts
-from lightly_fs.pipeline.selecting import Choice, nearest_selected
+from lightly_fs.pipeline.last_pick import last_pick, write_last_pick
+from lightly_fs.pipeline.selecting import Choice, nearest_selected, write_added
 from lightly_fs.report import ReportInput, build_report, write_report
 from lightly_fs.types import Counts, Failure, ModelInfo, RunFacts, Stage
 
@@ -43,6 +46,10 @@ def finish(this: RunContext, choice: Choice, training: Sequence[Mapping[str, Any
     if wrong:
         raise ArtifactError(f"the sums of {this.run_dir.uri} do not hold: {wrong}")
     write_results(results, this.staging, this.config)
+    if (last := last_pick(this.config, replace(choice, results=results))) is not None:
+        write_last_pick(last, this.staging)
+    if results.preselected is not None and len(results.preselected):
+        write_added(results, this.staging)
     model = this.run_dir.model()
     if model is None:
         raise ArtifactError(f"{this.run_dir.uri} does not say which model made its embeddings")
@@ -61,9 +68,27 @@ def finish(this: RunContext, choice: Choice, training: Sequence[Mapping[str, Any
     this.lease.check()
     this.took(Stage.REPORT, since, len(results.table))
     logger.info("Done!")
-    this.run_dir.commit(counts, model)
     this.progress(Stage.REPORT, 0, None)
+    if this.pool is not None:
+        _update_datapool(this, this.pool, results, model)
+    this.run_dir.commit(counts, model, results.table.frame_names())
     return counts
+
+
+def _update_datapool(this: RunContext, pool: PoolRun, results: Results, model: ModelInfo) -> None:
+    """Add what the run found to the datapool, and tell what became of it.
+
+    Everything that the run publishes is there by now: a run that is killed after this resumes,
+    and finds its own update.
+    """
+    since = time.monotonic()
+    this.progress(Stage.DATAPOOL, 0, None, "writing")
+    done = pool.add(results, model, this.run_dir.run_id)
+    this.outcome = done.outcome(len(results.selected))
+    this.run_dir.publish_bytes(RECORD, pool.record())
+    this.run_dir.publish_bytes(OUTCOME, outcome_json(pool, this.outcome))
+    this.took(Stage.DATAPOOL, since, len(results.table))
+    this.progress(Stage.DATAPOOL, 0, None, this.outcome.told())
 
 
 def _write_crops(this: RunContext, choice: Choice) -> None:
@@ -112,6 +137,10 @@ def _report_input(
         duplicates=results.duplicates,
         image=_thumbnails(this),
         mounted_at=mounted_at,
+        videos=results.videos,
+        frames=None if table.frames is None else table.frames.take(rows),
+        preselected=results.preselected,
+        left_over=left_over(results, this.config.selected_sequence_length),
     )
 
 
@@ -141,15 +170,12 @@ def _thumbnails(this: RunContext) -> Callable[[str, int], NDArray[np.uint8] | No
 
 
 def _dump(this: RunContext, results: Results) -> None:
-    filenames = results.names(results.selected)
+    # By name, so that the frames of a video are read in one pass.
+    filenames = sorted(results.names(results.selected))
     this.progress(Stage.REPORT, 0, None, f"copying the selection ({len(filenames):,})")
-    config = this.config
+    config, suffix = this.config, suffix_of(this.config)
     failures = dump_images(
-        this.run_dir,
-        filenames,
-        this.read,
-        exporter(config),
-        suffix_of(config),
+        this.run_dir, filenames, this.read if suffix else this.read_file, exporter(config), suffix
     )
     if failures:
         first = failures[0]

@@ -8,28 +8,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from lightly_fs.artifacts import RunDir
 from lightly_fs.artifacts.crop_parts import delete_crop_parts
 from lightly_fs.artifacts.run_dir import ELSEWHERE
 from lightly_fs.config import RunConfig
 from lightly_fs.datasource.inventory import Inventory, freeze
-from lightly_fs.datasource.lock import locked
+from lightly_fs.datasource.lock import Lease, locked
 from lightly_fs.datasource.output import open_output
 from lightly_fs.datasource.private import private_directory
-from lightly_fs.datasource.reader import open_reader
+from lightly_fs.datasource.reader import Reader, open_reader
 from lightly_fs.datasource.source import Source, open_source
 from lightly_fs.pipeline.context import RunContext, place_of
+from lightly_fs.pipeline.datapool import RECORD, PoolRun, begin, open_datapool
 from lightly_fs.pipeline.journal import journal
 from lightly_fs.pipeline.relevant_file import relevant_entries
-from lightly_fs.types import Counts, Progress, Stage, Timing, silent
+from lightly_fs.pipeline.result import RunResult
+from lightly_fs.types import Progress, Stage, Timing, silent
 
 if TYPE_CHECKING:
+    from lightly_fs.datapool.pool import Pool
     from lightly_fs.embedding.embedder import Embedder, Network
-    from lightly_fs.pipeline.explaining import Explanation
     from lightly_fs.pipeline.training import Trained
 
     Model = Future[Embedder | Network]
@@ -38,55 +40,6 @@ logger = logging.getLogger(__name__)
 
 _STILL_LOADING_S = 1.0
 """How often the progress hears of a model that is being loaded: its weights may be fetched."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left.
-
-    Attributes:
-        directory: The run directory, on the mount when the output is one.
-        place: Where people find it: the directory, or `s3://…` when it was mounted for the run.
-        counts: None when the run stopped before the samples were counted.
-        selected: Filenames in the order they were chosen.
-        why: What made each of them win, where the run ended with the selection.
-        requests: Requests sent to the object store by this process, by kind.
-        training: What was measured of a model that was trained, epoch by epoch.
-        was_complete: Nothing was done, an earlier process had finished the run.
-    """
-
-    directory: Path
-    place: str
-    counts: Counts | None = None
-    selected: Sequence[str] = ()
-    why: Explanation | None = None
-    timings: Mapping[Stage, Timing] = field(default_factory=dict)
-    read_through: str = ""
-    requests: Mapping[str, int] = field(default_factory=dict)
-    training: Sequence[Mapping[str, Any]] = ()
-    was_complete: bool = False
-
-    @property
-    def partial(self) -> bool:
-        """Some samples could not be read; the others are finished."""
-        return self.counts is not None and self.counts.failed + self.counts.unreadable > 0
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "run_directory": self.place,
-            "report": f"{self.place}/report.pdf",
-            "complete": self.counts is not None,
-            "was_complete": self.was_complete,
-            "partial": self.partial,
-            "counts": None if self.counts is None else asdict(self.counts),
-            "read_through": self.read_through,
-            "requests": dict(self.requests),
-            "training": [dict(entry) for entry in self.training],
-            "timings": {
-                stage.value: {"seconds": round(one.seconds, 3), "samples": one.samples}
-                for stage, one in self.timings.items()
-            },
-        }
 
 
 def run(
@@ -106,7 +59,6 @@ def run(
     Raises:
         LightlyFSError: The system is broken; the run directory can be resumed.
     """
-    started = time.time()
     with ExitStack() as stack:
         staging = stack.enter_context(private_directory("staging"))
         stack.enter_context(journal(staging))
@@ -115,33 +67,64 @@ def run(
         run_dir = RunDir.open(output, config, staging, overrides=overrides)
         lease = stack.enter_context(locked(output, run_dir.folder))
         run_dir.check = lease.check
-        # The model loads while the bucket is listed; its mistakes show before an image is read.
+        datapool = stack.enter_context(open_datapool(config, environ, run_dir.folder))
         loader = stack.enter_context(ThreadPoolExecutor(1, "load-model"))
-        model = None if run_dir.complete or until is Stage.LIST else _start_model(config, loader)
-        timings: dict[Stage, Timing] = {}
-        inventory = _list(config, environ, source, run_dir, progress, timings, model)
+        start = _Start(config, environ, staging, source, run_dir, progress)
+        # The model loads while the bucket is listed; its mistakes show before an image is read.
+        # Where there may be nothing new, it is not loaded for nothing.
+        wanted = not run_dir.complete and until is not Stage.LIST
+        model = _start_model(config, loader) if wanted and datapool is None else None
+        listed = _list(start)
+        pool = None if datapool is None else _compare(start, listed, datapool)
+        if pool is not None and pool.nothing_new and not run_dir.frozen:
+            return RunResult(*_where(run_dir), timings=start.timings, datapool=pool.outcome())
+        if wanted and model is None:
+            model = _start_model(config, loader)
+        inventory = _freeze(start, listed, pool, model)
         stack.enter_context(_resumable(run_dir))
         if run_dir.complete:
             _forget(config, run_dir)
             return _finished(run_dir, until)
         if until is Stage.LIST:
-            return RunResult(*_where(run_dir), timings=timings)
+            return RunResult(*_where(run_dir), timings=start.timings)
         reader = open_reader(source, config, environ)
         stack.callback(reader.close)
-        this = RunContext(
-            config,
-            environ,
-            staging,
-            source,
-            run_dir,
-            lease,
-            reader,
-            inventory,
-            progress,
-            timings,
-            started,
-        )
+        this = _context(start, lease, reader, inventory, pool)
+        stack.callback(this.close)
         return _stages(this, until, model)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a run has before it has an inventory."""
+
+    config: RunConfig
+    environ: Mapping[str, str]
+    staging: Path
+    source: Source
+    run_dir: RunDir
+    progress: Progress
+    started: float = field(default_factory=time.time)
+    timings: dict[Stage, Timing] = field(default_factory=dict)
+
+
+def _context(
+    start: _Start, lease: Lease, reader: Reader, inventory: Inventory, pool: PoolRun | None
+) -> RunContext:
+    return RunContext(
+        start.config,
+        start.environ,
+        start.staging,
+        start.source,
+        start.run_dir,
+        lease,
+        reader,
+        inventory,
+        start.progress,
+        start.timings,
+        start.started,
+        pool,
+    )
 
 
 def _finished(run_dir: RunDir, until: Stage) -> RunResult:
@@ -178,44 +161,64 @@ def _start_model(config: RunConfig, loader: ThreadPoolExecutor) -> Model | None:
 
 def _embedder(this: RunContext, model: Model | None) -> Callable[[], Embedder]:
     def loaded() -> Embedder:
-        if model is not None:
-            waited = _wait_for(model, this.config, this.progress, this.timings)
-            return cast("Embedder", waited)
         from lightly_fs.embedding.load import load_embedder
 
-        return load_embedder(this.config, this.inventory.table["filename"].to_pylist())
+        if model is not None:
+            waited = _wait_for(model, this.config, this.progress, this.timings)
+            embedder = cast("Embedder", waited)
+        else:
+            embedder = load_embedder(this.config, this.inventory.table["filename"].to_pylist())
+        if this.pool is not None:
+            this.pool.check_model(embedder.info)
+        return embedder
 
     return loaded
 
 
-def _list(
-    config: RunConfig,
-    environ: Mapping[str, str],
-    source: Source,
-    run_dir: RunDir,
-    progress: Progress,
-    timings: dict[Stage, Timing],
-    model: Model | None,
-) -> Inventory:
-    """Freeze the inventory; the one that the run directory holds must be the same."""
+def _list(start: _Start) -> Inventory:
+    """List the input."""
+    config, source, output = start.config, start.source, start.run_dir.output.location
     since = time.monotonic()
-    progress(Stage.LIST, 0, None)
+    start.progress(Stage.LIST, 0, None)
     entries = relevant_entries(config, source)
-    inventory = freeze(source, output=run_dir.output.location, relevant=entries, progress=progress)
-    timings[Stage.LIST] = Timing(time.monotonic() - since, len(inventory))
-    logger.info(
-        "Found %d input images in %s (%d other files)",
-        *(len(inventory), source.uri, inventory.other_files),
-    )
+    inventory = freeze(source, output=output, relevant=entries, progress=start.progress)
+    start.timings[Stage.LIST] = Timing(time.monotonic() - since, len(inventory))
+    others = inventory.other_files
+    logger.info("Found %s in %s (%d other files)", _told(inventory), source.uri, others)
+    return inventory
+
+
+def _compare(start: _Start, listed: Inventory, datapool: Pool) -> PoolRun:
+    """Find what is new to the datapool."""
+    pool = begin(start.config, datapool, listed, start.run_dir)
+    start.progress(Stage.LIST, 0, None, pool.told())
+    logger.info("The datapool %s: %s", datapool.uri, pool.told())
+    return pool
+
+
+def _freeze(
+    start: _Start, listed: Inventory, pool: PoolRun | None, model: Model | None
+) -> Inventory:
+    """Freeze the run's inventory; the one that the run directory holds must be the same."""
+    config, run_dir = start.config, start.run_dir
+    inventory = listed if pool is None else pool.inventory()
     if not run_dir.frozen:
-        _try_model(config, model, inventory, progress, timings)
-        _try_selection(config, source, environ, inventory)
+        _try_model(start, inventory, pool, model)
+        _try_selection(config, start.source, start.environ, inventory)
         if config.pretagging:
             from lightly_fs.pipeline.pretagging import check_pretagging
 
             check_pretagging(config)
+        if pool is not None:
+            run_dir.publish_bytes(RECORD, pool.record())
     run_dir.freeze(inventory)
     return inventory
+
+
+def _told(inventory: Inventory) -> str:
+    videos = len(inventory.videos)
+    images = f"{len(inventory) - videos} input images"
+    return f"{images} and {videos} {'video' if videos == 1 else 'videos'}" if videos else images
 
 
 def _wait_for(
@@ -233,28 +236,28 @@ def _wait_for(
 
 
 def _try_model(
-    config: RunConfig,
-    model: Model | None,
-    inventory: Inventory,
-    progress: Progress,
-    timings: dict[Stage, Timing],
+    start: _Start, inventory: Inventory, pool: PoolRun | None, model: Model | None
 ) -> None:
     """Let a mistake in the model show while its configuration can be corrected: nothing is there.
 
     Raises:
-        ModelError: As `load_embedder`.
+        ModelError: As `load_embedder`; or the datapool's embeddings are of another model.
     """
+    config, info = start.config, None
     if model is not None:
-        _wait_for(model, config, progress, timings)
-        progress(Stage.MODEL, 0, None, config.model)
+        loaded = _wait_for(model, config, start.progress, start.timings)
+        start.progress(Stage.MODEL, 0, None, config.model)
+        info = None if config.enable_training else cast("Embedder", loaded).info
     elif config.embeddings:
         from lightly_fs.embedding.load import load_embedder
 
-        load_embedder(config, inventory.table["filename"].to_pylist())
+        info = load_embedder(config, inventory.table["filename"].to_pylist()).info
     elif config.model != "bundled":  # a run that ends with the list; torch takes a second to import
         from lightly_fs.embedding.load import check_model
 
         check_model(config.model)
+    if pool is not None and info is not None:
+        pool.check_model(info)
 
 
 def _try_selection(
@@ -266,7 +269,7 @@ def _try_selection(
         ConfigError: As `check_inputs`.
         DatasourceError: As `check_inputs`.
     """
-    if config.selected_sequence_length > 1:
+    if config.selected_sequence_length > 1 and not inventory.videos:
         from lightly_fs.selection.sequences import sequences_of
 
         sequences_of(inventory.table["filename"].to_pylist(), config.selected_sequence_length)
@@ -275,7 +278,7 @@ def _try_selection(
     from lightly_fs.annotations.files import SourceFiles
     from lightly_fs.pipeline.inputs import check_inputs
 
-    with closing(open_reader(source, config, environ)) as reader:
+    with closing(open_reader(source, config, environ, quiet=True)) as reader:
         check_inputs(config, SourceFiles(source, reader))
 
 
@@ -296,6 +299,7 @@ def _stages(this: RunContext, until: Stage, model: Model | None) -> RunResult:
         return _result(this, trained)
     from lightly_fs.pipeline.embedding import embed_missing, require_samples
     from lightly_fs.pipeline.explaining import explanation
+    from lightly_fs.pipeline.last_pick import last_pick
     from lightly_fs.pipeline.reporting import finish
     from lightly_fs.pipeline.selecting import choose
 
@@ -304,14 +308,17 @@ def _stages(this: RunContext, until: Stage, model: Model | None) -> RunResult:
     else:
         embedded = embed_missing(this, trained.embedder, trained.decoded)
     if until is Stage.EMBED:
-        if not embedded:  # by this process; what others embedded is read only then
+        may_be_none = this.pool is not None and not this.pool.is_empty
+        if not embedded and not may_be_none:  # what others embedded is read only then
             require_samples(this.run_dir.read_parts(), len(this.inventory))
         return _result(this, trained)
     choice = choose(this, trained.embedder if trained else _embedder(this, model))
     results = choice.results
     selected = results.names(results.selected)
     if until is Stage.SELECT:
-        return replace(_result(this, trained), selected=selected, why=explanation(results))
+        length = this.config.selected_sequence_length
+        why = explanation(results, lambda: last_pick(this.config, choice), length)
+        return replace(_result(this, trained), selected=selected, why=why)
     counts = finish(this, choice, trained.history if trained else ())
     _forget(this.config, this.run_dir)
     return replace(_result(this, trained), counts=counts, selected=selected)
@@ -332,6 +339,7 @@ def _result(this: RunContext, trained: Trained | None) -> RunResult:
         timings=this.timings,
         read_through=this.reader.kind,
         requests=this.reader.statistics().requests,
+        datapool=this.outcome,
         training=trained.history if trained else (),
     )
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightly_fs.artifacts import Results, SelectionRecord
-from lightly_fs.artifacts.sequences import write_left_out, write_sequence_information
+from lightly_fs.artifacts import EmbeddedTable, Results, SelectionRecord
+from lightly_fs.artifacts.preselected import NearPreselected
+from lightly_fs.artifacts.sequences import (
+    Timestamp,
+    write_left_out,
+    write_sequence_information,
+)
+from lightly_fs.artifacts.tables import write_csv
 from lightly_fs.config import RunConfig
 from lightly_fs.decoding.duplicates import find_duplicates
 from lightly_fs.pipeline.context import RunContext
@@ -58,18 +65,21 @@ def choose(this: RunContext, embedder: Callable[[], Embedder]) -> Choice:
         TooManyFailuresError: More samples failed than `max_failures` allows.
     """
     since, config = time.monotonic(), this.config
-    table = this.run_dir.read_parts()
-    check_failures(len(table.failures), config.max_failures)  # those of earlier processes too
-    require_samples(table, len(this.inventory))
+    table = _read(this)
+    this.look_at(table)
     whole = config.selected_sequence_length > 1  # a removed duplicate would tear a sequence
     duplicates = (
         []
         if whole
         else find_duplicates(table.records, this.read, max_pixels=config.max_image_pixels)
     )
+    preselected = None
+    if this.pool is not None:
+        duplicates = duplicates if whole else this.pool.duplicates(table, duplicates)
+        preselected = this.pool.preselected(table)
     rows = table.without(duplicates)
     since -= time.monotonic()
-    known = gather(this, table, rows, embedder)
+    known = gather(this, table, rows, embedder, preselected)
     since += time.monotonic()  # what is gathered has stages of its own
     found = f"({len(duplicates):,} duplicates)"
 
@@ -77,14 +87,14 @@ def choose(this: RunContext, embedder: Callable[[], Embedder]) -> Choice:
         this.progress(stage, done, len(rows), note or found)
 
     pool = build_pool(config, known)
-    kept, near = _apart(config, pool, told)
+    kept, near, near_preselected = _apart(config, pool, told)
     picked = _pick(this, pool if near is None else pool.rows(kept), told)
     selection = replace(picked.selection, indices=kept[picked.selection.indices])
     record = None
     if config.selection_config is not None and picked.chosen is not None:
         record = _record(config.selection_config, picked.chosen, kept, pool)
     left_out = {
-        "near duplicates": 0 if near is None else len(near.removed),
+        "near duplicates": len(rows) - len(kept),
         "removed by thresholds": 0 if record is None else len(record.thresholded),
     }
     counts = [f"{len(duplicates):,} duplicates"] + [f"{n:,} {k}" for k, n in left_out.items() if n]
@@ -93,8 +103,30 @@ def choose(this: RunContext, embedder: Callable[[], Embedder]) -> Choice:
     if not len(selection.indices):
         logger.warning("nothing was selected of %s", ", ".join([f"{len(rows):,} images", *counts]))
     invalid = [(file.path, file.reason) for file in known.invalid]
-    results = Results(table, duplicates, selection, near=near, record=record, invalid=invalid)
+    results = Results(
+        table,
+        duplicates,
+        selection,
+        near=near,
+        record=record,
+        invalid=invalid,
+        preselected=preselected,
+        near_preselected=near_preselected,
+    )
     return Choice(results, known, pool)
+
+
+def _read(this: RunContext) -> EmbeddedTable:
+    """Return what was embedded; with a datapool that holds something, it may be nothing."""
+    table = this.run_dir.read_parts()
+    # Those of earlier processes count, too.
+    check_failures(len(table.failures), this.config.max_failures)
+    if this.pool is None or this.pool.is_empty:
+        require_samples(table, len(this.inventory))
+    model = this.run_dir.model()
+    if len(table) or model is None:
+        return table
+    return replace(table, vectors=np.empty((0, model.dimensions), np.float32))
 
 
 def _record(
@@ -135,17 +167,36 @@ def _whole(values: NDArray[np.float64], kept: NDArray[np.int64], pool: Pool) -> 
 
 def _apart(
     config: RunConfig, pool: Pool, told: Progress
-) -> tuple[NDArray[np.int64], NearDuplicates | None]:
-    """Return the candidates that are no near duplicates, and those that are."""
-    everything, most = np.arange(len(pool.filenames)), config.near_duplicates.max_distance
+) -> tuple[NDArray[np.int64], NearDuplicates | None, NearPreselected | None]:
+    """Return the candidates that are no near duplicates, and those that are.
+
+    What is near to a sample that is selected already goes first.
+    """
+    left, most = np.arange(len(pool.filenames)), config.near_duplicates.max_distance
     if most < 0:
-        return everything, None
+        return left, None, None
     from lightly_fs.selection.near_duplicates import find_near_duplicates
 
-    vectors = pool.get("EMBEDDINGS", Embeddings).vectors
-    near = find_near_duplicates(vectors, pool.filenames, max_distance=most, progress=told)
-    logger.info("%d near duplicates within %g", len(near.removed), most)
-    return np.setdiff1d(everything, near.removed, assume_unique=True), near
+    given, earlier = pool.get("EMBEDDINGS", Embeddings), None
+    if given.preselected is not None:
+        earlier = _near_preselected(given.vectors, given.preselected, most)
+        left = np.setdiff1d(left, earlier.removed, assume_unique=True)
+    names = [pool.filenames[int(row)] for row in left]
+    found = find_near_duplicates(given.vectors[left], names, max_distance=most, progress=told)
+    near = replace(found, removed=left[found.removed], original=left[found.original])
+    kept = np.setdiff1d(left, near.removed, assume_unique=True)
+    logger.info("%d near duplicates within %g", len(pool.filenames) - len(kept), most)
+    return kept, near, earlier
+
+
+def _near_preselected(
+    vectors: NDArray[np.float32], preselected: NDArray[np.float32], max_distance: float
+) -> NearPreselected:
+    from lightly_fs.selection.nearest import covering_distances
+
+    distances, nearest = covering_distances(vectors, preselected)
+    near = np.flatnonzero(distances <= max_distance)
+    return NearPreselected(near, nearest[near], distances[near])
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +208,9 @@ class _Picked:
 def _pick(this: RunContext, pool: Pool, told: Progress) -> _Picked:
     """Choose from the pool, samples or sequences of them."""
     config, length = this.config, this.config.selected_sequence_length
+    n_usable = len(pool.filenames)
     if length == 1:
-        limit = _limit(config, len(pool.filenames))
+        limit = _limit(this, n_usable)
         return _by_method(config, pool, limit, told) or _by_strategies(config, pool, limit, told)
     from lightly_fs.selection.sequences import (
         SHORTER,
@@ -169,8 +221,9 @@ def _pick(this: RunContext, pool: Pool, told: Progress) -> _Picked:
         sequences_of,
     )
 
-    limit = sequence_limit(_limit(config, len(pool.filenames)), length, proportion=True)
-    found = sequences_of(pool.filenames, length)
+    limit = sequence_limit(_limit(this, n_usable), length, proportion=True)
+    table = this.table
+    found = sequences_of(pool.filenames, length, {} if table is None else table.taken())
     shorter = reduced(pool, found)
     picked = _by_method(config, shorter, limit, told) or _by_strategies(
         config, shorter, limit, told
@@ -179,18 +232,34 @@ def _pick(this: RunContext, pool: Pool, told: Progress) -> _Picked:
     names = [pool.filenames[row] for row in selection.indices]
     data = this.staging / "data"
     write_sequence_information(
-        data / "sequence_information.json", selected_sequences(names, length)
+        data / "sequence_information.json",
+        selected_sequences(names, length),
+        {} if table is None else _timestamps(table, names),
     )
     left_out = [pool.filenames[row] for row in found.left_out]
     write_left_out(data / "left_out_of_sequences.csv", left_out, SHORTER)
     return _Picked(selection, None if picked.chosen is None else expanded(picked.chosen, found))
 
 
-def _limit(config: RunConfig, n_usable: int) -> int | None:
+def _timestamps(table: EmbeddedTable, names: Sequence[str]) -> dict[str, Timestamp]:
+    """Return the timestamps of frames, of those that have any."""
+    found = {}
+    for name in names:
+        frame = table.frame(table.rows[name])
+        if frame is not None and frame.pts is not None and frame.seconds is not None:
+            found[name] = (frame.pts, frame.seconds)
+    return found
+
+
+def _limit(this: RunContext, n_usable: int) -> int | None:
     """Return how many samples to select at most, or None for no limit."""
-    if config.selection_config is not None:
-        return config.selection_config.count(n_usable)
-    return config.stopping_condition.count(n_usable)
+    chosen, pool = this.config.selection_config, this.pool
+    asked = this.config.stopping_condition if chosen is None else chosen
+    if pool is None or pool.from_scratch or not this.config.datapool.count_selected:
+        return asked.count(n_usable)
+    usable, selected = pool.count()
+    total = asked.count(n_usable + usable)
+    return None if total is None else min(n_usable, max(0, total - selected))
 
 
 def _by_method(config: RunConfig, pool: Pool, limit: int | None, told: Progress) -> _Picked | None:
@@ -211,6 +280,7 @@ def _by_method(config: RunConfig, pool: Pool, limit: int | None, told: Progress)
             min_distance=None if least < 0 else least,
             seed=config.seed,
             filenames=pool.filenames,
+            preselected=pool.get("EMBEDDINGS", Embeddings).preselected,
             progress=told,
         )
     )
@@ -227,16 +297,37 @@ def _by_strategies(config: RunConfig, pool: Pool, limit: int | None, told: Progr
     strategies = [engine_strategy(entry) for entry in entries]
     chosen = choose_from(pool, strategies, Limits(limit), told)
     stopped = "min_distance" if chosen.stopped_by is Stop.MINIMUM_DISTANCE else chosen.stopped_by
-    distances = pick_distances(pool.get("EMBEDDINGS", Embeddings).vectors[chosen.indices])
+    given = pool.get("EMBEDDINGS", Embeddings)
+    distances = pick_distances(given.vectors[chosen.indices], given.preselected)
     return _Picked(Selection(chosen.indices, distances, str(stopped)), chosen)
+
+
+def write_added(results: Results, directory: Path) -> None:
+    """Write how far each selected sample is from what the datapool had selected before."""
+    from lightly_fs.selection.nearest import covering_distances
+
+    if results.preselected is None:
+        return
+    earlier = results.preselected
+    vectors = results.table.vectors[results.selected]
+    distances, places = covering_distances(vectors, earlier.vectors)
+    columns = {
+        "filename": results.names(results.selected),
+        "nearest_in_datapool": [earlier.filenames[int(place)] for place in places],
+        "distance": distances,
+    }
+    write_csv(directory / "data" / "datapool_added.csv", columns)
 
 
 def nearest_selected(results: Results) -> Results:
     """Return the results with, for every removed sample, the nearest selected one."""
     from lightly_fs.selection.nearest import covering_distances
 
-    if not len(results.removed) or not len(results.selected):
+    if not len(results.removed) or not len(results.all_selected):
         return results
     vectors = results.table.vectors
-    distances, positions = covering_distances(vectors[results.removed], vectors[results.selected])
+    selected = vectors[results.selected]
+    if results.preselected is not None:
+        selected = np.concatenate([selected, results.preselected.vectors])
+    distances, positions = covering_distances(vectors[results.removed], selected)
     return replace(results, nearest=(positions.astype(np.int64), distances))

@@ -1,4 +1,4 @@
-"""The train stage: images are read once into the local pack, then epochs see nothing else."""
+"""The train stage: images and frames are read once into the local pack; epochs see nothing else."""
 
 from __future__ import annotations
 
@@ -42,6 +42,9 @@ from lightly_fs.types import Sample, Stage
 
 if TYPE_CHECKING:
     from lightly_fs.config import RunConfig
+    from lightly_fs.datasource.shards import Shard
+    from lightly_fs.decoding.images import DecodeSettings
+    from lightly_fs.decoding.videos import FrameBatch, Position
     from lightly_fs.embedding.embedder import Embedder
 
 logger = logging.getLogger(__name__)
@@ -80,7 +83,8 @@ def train_network(this: RunContext, network: Network) -> Trained:
     """
     since = time.monotonic()
     epochs = this.config.lightly.trainer.max_epochs
-    _require_batch(this.config, len(this.inventory), "listed")
+    if not this.inventory.videos:  # nobody knows how many frames they have
+        _require_batch(this.config, len(this.inventory), "listed")
     size, folder = network.input_size, pack_directory(this.config, this.run_dir.run_id)
     claim(folder)
     sweep_packs(folder.parent)
@@ -99,7 +103,7 @@ def train_network(this: RunContext, network: Network) -> Trained:
     this.took(Stage.TRAIN, since, images * max(0, epochs - done))
     return Trained(
         lambda: start_embedder(this.config, lambda: network),
-        _decoded(pack, this.config.batch_size),
+        _Packed(pack, this.config.batch_size),
         [] if content is None else content["history"],
     )
 
@@ -129,7 +133,7 @@ class _Work:
         """Return a hash over all that shapes the training, but for the number of processes."""
         network, config = self._network, self._this.config
         facts = {
-            "config": config.digest(),
+            "config": config.embedding_digest(),
             "inventory": self._this.inventory.digest,
             "weights": starting_weights(config, network, self._head),
             "preprocessing": network.preprocessing,
@@ -251,38 +255,63 @@ def told(entry: Mapping[str, Any]) -> str:
 
 def _fill(this: RunContext, pack: Pack) -> None:
     """Read and decode every shard that is not in the pack yet."""
-    size, inventory = this.config.shard_size, this.inventory
+    shards, inventory = this.run_dir.shards, this.inventory
     there = pack.shards()
-    missing = [n for n in range(inventory.n_shards(size)) if n not in set(there)]
-    shards = {number: inventory.shard(number, size) for number in missing}
-    open_samples = sum(len(shard) for shard in shards.values())
-    pack.require_space(open_samples)
-    done = len(inventory) - open_samples
+    missing = [n for n in range(len(shards)) if n not in set(there)]
+    n_images = len(inventory) - len(inventory.videos)
+    open_images = sum(shards.size_of(n) for n in missing if not shards.holds_videos(n))
+    pack.require_space(open_images)
+    done = n_images - open_images
     failed = sum(len(pack.failures(number)) for number in there)
     settings = decode_settings(this.config, pack.size, pack.copy_size)
-    logger.info("reading %d of %d images once, to train on", open_samples, len(inventory))
+    logger.info("reading %d of %d images once, to train on", open_images, n_images)
+    # How many frames videos have is known only when they are decoded.
+    total = None if inventory.videos else n_images
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        this.progress(Stage.TRAIN, done, len(inventory), "reading")
+        this.progress(Stage.TRAIN, done, total, "reading")
 
     advance(0)
-    for number, shard in shards.items():
-        batches = image_batches(shard, this.reader, settings)
-        failed += len(pack.write(number, batches, progress=advance))
+    for number in missing:
+        shard = shards[number]
+        failed += len(pack.write(number, _batches(this, shard, settings), progress=advance))
+        failed += len(shard.refused)
         check_failures(failed, this.config.max_failures)
         claim(pack.directory.parent)
         this.lease.check()
 
 
-def _decoded(pack: Pack, batch_size: int) -> Decoded:
-    there = set(pack.shards())
+def _batches(
+    this: RunContext, shard: Shard, settings: DecodeSettings
+) -> Iterator[ImageBatch] | Iterator[FrameBatch]:
+    if not shard.videos:
+        return image_batches(shard.samples, this.reader, settings)
+    from lightly_fs.pipeline.video_embedding import shard_frames
 
-    def batches(number: int, samples: Sequence[Sample]) -> Iterator[ImageBatch] | None:
-        return pack.batches(number, samples, batch_size) if number in there else None
+    return shard_frames(this, shard.samples, settings)
 
-    return batches
+
+class _Packed:
+    """The shards of a pack, for the embed stage."""
+
+    def __init__(self, pack: Pack, batch_size: int) -> None:
+        self._pack, self._batch_size = pack, batch_size
+        self._there = set(pack.shards())
+
+    def images(self, shard: Shard) -> Iterator[ImageBatch] | None:
+        if shard.number not in self._there:
+            return None
+        return self._pack.batches(shard.number, shard.samples, self._batch_size)
+
+    def frames(
+        self, shard: Shard, videos: Sequence[Sample], start: Position | None
+    ) -> Iterator[FrameBatch] | None:
+        if shard.number not in self._there:
+            return None
+        names = {video.filename for video in videos}
+        return self._pack.frames(shard.number, names, start, self._batch_size)
 
 
 def _require_images(pack: Pack) -> None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from lightly_fs.annotations.metadata import video_of
 from lightly_fs.artifacts.sequences import SelectedSequence
 from lightly_fs.errors import ConfigError
 from lightly_fs.selection.pool import (
@@ -30,7 +29,7 @@ from lightly_fs.selection.pool import (
     Pool,
     members_of,
 )
-from lightly_fs.types import Selection
+from lightly_fs.types import Selection, frame_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,22 +60,28 @@ class Sequences:
         return int(self.rows.shape[1])
 
 
-def sequences_of(filenames: Sequence[str], length: int) -> Sequences:
+def sequences_of(
+    filenames: Sequence[str],
+    length: int,
+    taken: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
+) -> Sequences:
     """Cut every video, and every folder of images, into sequences.
 
     Frames (`video-007-mp4.png`) are in the order of their indices, and consecutive as long as the
-    indices rise by the video's usual step: where a frame is missing, a sequence ends. Other images
+    none that was taken is missing between them: by `taken`, or else as long as the indices rise by
+    the video's usual step. Where a frame is missing, a sequence ends. Other images
     are in the natural order of their names within their folder (`2.jpg` before `10.jpg`). What is
     left at the end, or before a missing frame, and is shorter than a sequence, is left out.
 
     Args:
         filenames: N unique names, in any order.
         length: L, samples per sequence.
+        taken: By video, the ascending indices of the frames that were taken of it.
 
     Raises:
         ConfigError: Nothing is long enough for a single sequence.
     """
-    runs = list(_runs(filenames))
+    runs = list(_runs(filenames, taken))
     found = [
         run[start : start + length]
         for run in runs
@@ -95,16 +100,7 @@ def sequences_of(filenames: Sequence[str], length: int) -> Sequences:
     return Sequences(rows, np.flatnonzero(left_out).astype(np.int64))
 
 
-def frame_of(filename: str) -> tuple[str, int] | None:
-    """Return the video and the index that a frame's name tells; None when it is no frame."""
-    video = video_of(filename)
-    if video is None:
-        return None
-    number = filename[len(posixpath.splitext(video)[0]) + 1 :].partition("-")[0]
-    return video, int(number)
-
-
-def _runs(filenames: Sequence[str]) -> Iterator[list[int]]:
+def _runs(filenames: Sequence[str], taken: Mapping[str, NDArray[np.int64]]) -> Iterator[list[int]]:
     """Yield rows that are consecutive, video by video and folder by folder."""
     frames: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
     images: dict[str, list[int]] = defaultdict(list)
@@ -115,21 +111,27 @@ def _runs(filenames: Sequence[str]) -> Iterator[list[int]]:
         else:
             frames[found[0]].append((found[1], name, row))
     for video in sorted(frames):
-        yield from _without_gaps(sorted(frames[video]))
+        yield from _without_gaps(sorted(frames[video]), taken.get(video))
     for folder in sorted(images):
         yield sorted(images[folder], key=lambda row: _natural(filenames[row]))
 
 
-def _without_gaps(frames: Sequence[tuple[int, str, int]]) -> Iterator[list[int]]:
-    steps = Counter(after[0] - before[0] for before, after in pairwise(frames))
+def _without_gaps(
+    frames: Sequence[tuple[int, str, int]], taken: NDArray[np.int64] | None
+) -> Iterator[list[int]]:
+    places = np.array([index for index, _, _ in frames], np.int64)
+    if taken is not None:
+        places = np.searchsorted(taken, places)
+    steps = Counter(np.diff(places).tolist())
     # Of equally usual steps the smallest: a gap is wider than what it interrupts.
     usual = min(steps, key=lambda step: (-steps[step], step), default=1)
+    step = usual if taken is None else 1
     run = [frames[0][2]]
-    for before, after in pairwise(frames):
-        if after[0] - before[0] != usual:
+    for apart, frame in zip(np.diff(places).tolist(), frames[1:], strict=True):
+        if apart != step:
             yield run
             run = []
-        run.append(after[2])
+        run.append(frame[2])
     yield run
 
 

@@ -1,8 +1,9 @@
-"""The local pack: every image of a run, read and decoded once, for training and for embedding.
+"""The local pack: all images and frames of a run, decoded once, for training and for embedding.
 
     00012/pixels.u8      (N, S, S, 3) uint8, exactly what the model embeds
     00012/copies.u8      (N, L, L, 3) uint8, larger, to cut random views from
     00012/results.json   what became of each sample of the shard, in inventory order
+    00012/batches.json   of videos: how many frames each batch had, and which videos ended in it
 
 A shard appears whole (its folder is renamed), so that a pass that was killed goes on after the
 last one. Failed samples have no row.
@@ -10,13 +11,15 @@ last one. Failed samples have no row.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, astuple
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -24,12 +27,17 @@ from numpy.typing import NDArray
 
 from lightly_fs.decoding.loader import ImageBatch
 from lightly_fs.errors import ConfigError
-from lightly_fs.types import Failure, ImageRecord, Outcome, Sample
+from lightly_fs.types import Failure, Frame, ImageRecord, Outcome, Sample, VideoFacts
 
-_PIXELS, _COPIES, _RESULTS = "pixels.u8", "copies.u8", "results.json"
+if TYPE_CHECKING:
+    from lightly_fs.decoding.videos import FrameBatch, Position
+
+_PIXELS, _COPIES, _RESULTS, _BATCHES = "pixels.u8", "copies.u8", "results.json", "batches.json"
 _DRAFT = ".part"
 _RECORD_BYTES = 1024
 """More than a sample's line in `results.json` takes."""
+
+_LARGER = "give a directory on a larger local disk as cache_dir="
 
 Images = NDArray[np.uint8]
 
@@ -74,20 +82,48 @@ class Pack:
             raise ConfigError(
                 f"training keeps {n_samples:,} decoded images in `{self.directory}`: that takes "
                 f"{needed:,} bytes, and {free:,} are free",
-                hint="give a directory on a larger local disk as cache_dir=",
+                hint=_LARGER,
             )
 
     def write(
-        self, number: int, batches: Iterator[ImageBatch], *, progress: Callable[[int], None]
+        self,
+        number: int,
+        batches: Iterator[ImageBatch] | Iterator[FrameBatch],
+        *,
+        progress: Callable[[int], None],
     ) -> list[Failure]:
         """Commit a shard from its decoded batches; return the samples that have no row.
 
         Args:
             progress: Told how many more samples have ended, batch by batch.
+
+        Raises:
+            ConfigError: The disk is full.
         """
         draft = self.directory / f"{number:05d}{_DRAFT}"
-        draft.mkdir(parents=True)
+        try:
+            draft.mkdir(parents=True)
+            failures = self._write(draft, batches, progress)
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ConfigError(
+                f"the images to train on do not fit into `{self.directory}`: the disk is full",
+                hint=_LARGER,
+            ) from error
+        draft.rename(self.directory / f"{number:05d}")
+        return failures
+
+    def _write(
+        self,
+        draft: Path,
+        batches: Iterator[ImageBatch] | Iterator[FrameBatch],
+        progress: Callable[[int], None],
+    ) -> list[Failure]:
         results: list[ImageRecord | Failure] = []
+        ended: list[Failure] = []
+        lines: list[Any] = []
         with (draft / _PIXELS).open("wb") as pixels, (draft / _COPIES).open("wb") as copies:
             for batch in batches:
                 good = [i for i, one in enumerate(batch.results) if isinstance(one, ImageRecord)]
@@ -96,18 +132,22 @@ class Pack:
                     raise ValueError("the batches were decoded without copies")
                 copies.write(batch.copies[good].numpy().data)
                 results += batch.results
+                if not isinstance(batch, ImageBatch):
+                    lines.append(_line(batch))
+                    ended += [one for one in batch.ended if isinstance(one, Failure)]
                 progress(len(batch.results))
             _flush(pixels)
             _flush(copies)
-        with (draft / _RESULTS).open("wb") as file:
-            file.write(json.dumps([_encode(result) for result in results]).encode())
-            _flush(file)
-        draft.rename(self.directory / f"{number:05d}")
-        return [result for result in results if isinstance(result, Failure)]
+        _write_json(draft / _RESULTS, [_encode(result) for result in results])
+        if lines:
+            _write_json(draft / _BATCHES, lines)
+        return [*(result for result in results if isinstance(result, Failure)), *ended]
 
     def failures(self, number: int) -> list[Failure]:
-        """Return the samples of a shard that have no row."""
-        return [result for result in self._results(number) if isinstance(result, Failure)]
+        """Return the samples of a shard that have no row, and videos that failed."""
+        failed = [result for result in self._results(number) if isinstance(result, Failure)]
+        ended = [_ended(one) for line in self._lines(number) for one in line["ended"]]
+        return failed + [one for one in ended if isinstance(one, Failure)]
 
     def batches(
         self, number: int, samples: Sequence[Sample], batch_size: int
@@ -128,6 +168,37 @@ class Pack:
             done += len(good)
             yield ImageBatch(pixels, samples[start : start + batch_size], part)
 
+    def frames(
+        self, number: int, videos: Collection[str], start: Position | None, batch_size: int
+    ) -> Iterator[FrameBatch]:
+        """Yield frames of a shard in the batches in which they were decoded.
+
+        Args:
+            number: Of a shard of videos.
+            videos: Those that are wanted.
+            start: Which frame to begin with; None: with the first of them.
+            batch_size: B, as when they were decoded.
+        """
+        from lightly_fs.decoding.videos import FrameBatch, Position
+
+        results = self._results(number)
+        rows = self._rows(self.directory / f"{number:05d}" / _PIXELS, self.size)
+        at = row = 0
+        for line in self._lines(number):
+            pixels = torch.zeros((batch_size, self.size, self.size, 3), dtype=torch.uint8)
+            wanted: list[ImageRecord | Failure] = []
+            for result in results[at : at + line["frames"]]:
+                if _is_wanted(result, videos, start):
+                    if isinstance(result, ImageRecord):
+                        pixels[len(wanted)] = torch.from_numpy(np.array(rows[row]))
+                    wanted.append(result)
+                row += isinstance(result, ImageRecord)
+            at += line["frames"]
+            ended = [one for one in map(_ended, line["ended"]) if one.filename in videos]
+            resume = None if line["resume"] is None else Position(**line["resume"])
+            if wanted or ended:
+                yield FrameBatch(pixels=pixels, results=wanted, ended=ended, resume=resume)
+
     def copies(self) -> Copies:
         """Return the larger copies of all shards that are there."""
         shards = self.shards()
@@ -145,6 +216,11 @@ class Pack:
     def _results(self, number: int) -> list[ImageRecord | Failure]:
         data = (self.directory / f"{number:05d}" / _RESULTS).read_bytes()
         return [_decode(row) for row in json.loads(data)]
+
+    def _lines(self, number: int) -> list[dict[str, Any]]:
+        path = self.directory / f"{number:05d}" / _BATCHES
+        lines: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+        return lines
 
     @staticmethod
     def _rows(path: Path, side: int) -> Images:
@@ -189,15 +265,48 @@ def _flush(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
+def _write_json(path: Path, values: list[Any]) -> None:
+    with path.open("wb") as file:
+        file.write(json.dumps(values).encode())
+        _flush(file)
+
+
 def _encode(result: ImageRecord | Failure) -> list[Any]:
+    frame = [] if result.frame is None else [astuple(result.frame)]
     if isinstance(result, Failure):
-        return [result.filename, result.outcome.value, result.reason]
+        return [result.filename, result.outcome.value, result.reason, *frame]
     hashes = (result.content_hash.hex(), result.pixel_hash.hex())
-    return [result.filename, result.width, result.height, *hashes, dict(result.properties)]
+    properties = dict(result.properties)
+    return [result.filename, result.width, result.height, *hashes, properties, *frame]
 
 
 def _decode(row: list[Any]) -> ImageRecord | Failure:
-    if len(row) == 3:
-        return Failure(row[0], Outcome(row[1]), row[2])
+    length = 3 if isinstance(row[1], str) else 6
+    frame = Frame(*row[length]) if len(row) > length else None
+    if length == 3:
+        return Failure(row[0], Outcome(row[1]), row[2], frame)
     content, pixels = bytes.fromhex(row[3]), bytes.fromhex(row[4])
-    return ImageRecord(row[0], row[1], row[2], content, pixels, row[5])
+    return ImageRecord(row[0], row[1], row[2], content, pixels, row[5], frame)
+
+
+def _line(batch: FrameBatch) -> dict[str, Any]:
+    return {
+        "frames": len(batch.results),
+        "ended": [_encode(one) if isinstance(one, Failure) else asdict(one) for one in batch.ended],
+        "resume": None if batch.resume is None else asdict(batch.resume),
+    }
+
+
+def _ended(line: Any) -> VideoFacts | Failure:  # noqa: ANN401 - JSON
+    if isinstance(line, dict):
+        return VideoFacts(**line)
+    return Failure(line[0], Outcome(line[1]), line[2])
+
+
+def _is_wanted(
+    result: ImageRecord | Failure, videos: Collection[str], start: Position | None
+) -> bool:
+    frame = result.frame
+    if frame is None or frame.video not in videos:
+        return False
+    return start is None or frame.video != start.video or frame.index >= start.index

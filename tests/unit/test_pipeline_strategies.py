@@ -247,7 +247,7 @@ def test_every_pick_is_explained(bucket, tmp_path):
     assert told["objectives"]["DIVERSITY of EMBEDDINGS"] == pytest.approx(why.objectives[2, 0])
     refused = lightly_fs("select", *given, "--explain", "street/none.png")
     assert refused.returncode == 2
-    assert "`street/none.png` was not selected" in refused.stderr
+    assert "the run has no image `street/none.png`" in refused.stderr
 
 
 MISTAKES = [

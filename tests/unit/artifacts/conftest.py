@@ -65,10 +65,10 @@ def finish(output, config, staging, inventory):
     run_dir.freeze(inventory)
     if run_dir.complete:
         return run_dir
-    for number in range(inventory.n_shards(config.shard_size)):
+    for number in range(len(inventory.shards(config.shard_size))):
         if number not in run_dir.committed():
             run_dir.set_model(MODEL)
-            run_dir.write_part(number, embed(inventory.shard(number, config.shard_size)))
+            run_dir.write_part(number, embed(inventory.shards(config.shard_size)[number].samples))
     results = results_of(run_dir.read_parts())
     write_results(results, staging, config)
     (staging / "log.txt").write_text("what happened\n")

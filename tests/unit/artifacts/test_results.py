@@ -22,7 +22,7 @@ def table(tmp_path, output, config, inventory):
     run_dir.freeze(inventory)
     run_dir.set_model(MODEL)
     for number in range(3):
-        run_dir.write_part(number, embed(inventory.shard(number, 4)))
+        run_dir.write_part(number, embed(inventory.shards(4)[number].samples))
     return run_dir.read_parts()
 
 

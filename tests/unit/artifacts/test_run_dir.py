@@ -131,16 +131,57 @@ def test_another_configuration_is_refused_and_the_key_named(tmp_path, output, co
     same = config.model_copy(update={"num_threads": 3, "input_dir": "/elsewhere"})
     assert RunDir.open(output, same, tmp_path / "b").frozen
 
-    other = config.model_copy(update={"num_threads": 3, "seed": 5})
-    with pytest.raises(ArtifactError, match="`seed` is 1 there and 5 now") as caught:
+    other = config.model_copy(update={"num_threads": 3, "seed": 5, "batch_size": 7})
+    with pytest.raises(ArtifactError, match="`batch_size` is 64 there and 7 now") as caught:
         RunDir.open(output, other, tmp_path / "c")
     assert caught.value.exit_code == 6
 
+
+def embedded(output, config, staging, inventory):
+    """Return a run directory in which nothing is selected yet."""
+    run_dir = RunDir.open(output, config, staging)
+    run_dir.freeze(inventory)
+    run_dir.set_model(MODEL)
+    for number in range(len(inventory.shards(config.shard_size))):
+        run_dir.write_part(number, embed(inventory.shards(config.shard_size)[number].samples))
+    return run_dir
+
+
+def test_another_selection_is_made_of_the_same_embeddings(tmp_path, output, config, inventory):
+    first = embedded(output, config, tmp_path / "a", inventory)
+    fewer = RunConfig.model_validate(
+        {**config.model_dump(), "stopping_condition": {"n_samples": 1}, "seed": 5}
+    )
+
+    second = RunDir.open(output, fewer, tmp_path / "b")
+    second.freeze(inventory)
+
+    assert second.run_id == first.run_id
+    assert second.committed() == first.committed()
+    assert len(second.committed()) == len(inventory.shards(config.shard_size))
+    written = yaml.safe_load(output.read("run/config/config.yaml"))
+    assert written["stopping_condition"]["n_samples"] == 1
+    finish(output, fewer, tmp_path / "c", inventory)
+    assert Manifest.decode(output.read("run/manifest.json")).config_digest == fewer.digest()
+
+
+def test_results_that_are_being_written_keep_their_selection(tmp_path, output, config, inventory):
+    embedded(output, config, tmp_path / "a", inventory)
+    (output.root / "run/filenames").mkdir()
+    (output.root / "run/filenames/removed_filenames.txt").write_text("")
+
+    with pytest.raises(ArtifactError, match="results of another selection: `seed` is 1 there"):
+        RunDir.open(output, config.model_copy(update={"seed": 5}), tmp_path / "b")
+
+
+def test_a_finished_run_keeps_its_selection(tmp_path, output, config, inventory):
+    finish(output, config, tmp_path / "a", inventory)
     condition = RunConfig.model_validate(
         {**config.model_dump(), "stopping_condition": {"n_samples": 7}}
     )
     with pytest.raises(
-        ArtifactError, match=r"`stopping_condition.n_samples` is -1 there and 7 now"
+        ArtifactError,
+        match=r"results of another selection: `stopping_condition.n_samples` is -1 there and 7 now",
     ):
         RunDir.open(output, condition, tmp_path / "d")
 
@@ -175,7 +216,7 @@ def test_parts_without_a_model_are_refused(tmp_path, output, config, inventory):
     run_dir = RunDir.open(output, config, tmp_path)
     run_dir.freeze(inventory)
     for number in range(3):
-        run_dir.write_part(number, embed(inventory.shard(number, 4)))
+        run_dir.write_part(number, embed(inventory.shards(4)[number].samples))
 
     with pytest.raises(ArtifactError, match=r"config/model.json is missing"):
         run_dir.read_parts()
@@ -185,8 +226,8 @@ def test_committed_shards_are_known_to_the_next_process(tmp_path, output, config
     first = RunDir.open(output, config, tmp_path / "a")
     first.freeze(inventory)
     first.set_model(MODEL)
-    first.write_part(0, embed(inventory.shard(0, 4)))
-    first.write_part(2, embed(inventory.shard(2, 4)))
+    first.write_part(0, embed(inventory.shards(4)[0].samples))
+    first.write_part(2, embed(inventory.shards(4)[2].samples))
 
     second = RunDir.open(output, config, tmp_path / "b")
 
@@ -195,7 +236,7 @@ def test_committed_shards_are_known_to_the_next_process(tmp_path, output, config
     assert set(second.committed()) == {0, 2}
     with pytest.raises(ArtifactError, match=r"1 of 3 shards .* the first is 1"):
         second.read_parts()
-    second.write_part(1, embed(inventory.shard(1, 4)))
+    second.write_part(1, embed(inventory.shards(4)[1].samples))
     table = second.read_parts()
     assert table.filenames == [name for name in sorted(NAMES) if name not in (CORRUPT, FAILED)]
     assert np.array_equal(table.vectors, [vector_of(name) for name in table.filenames])
@@ -206,7 +247,7 @@ def test_a_torn_part_is_deleted_and_its_shard_done_again(tmp_path, output, confi
     first = RunDir.open(output, config, tmp_path / "a")
     first.freeze(inventory)
     for number in range(3):
-        first.write_part(number, embed(inventory.shard(number, 4)))
+        first.write_part(number, embed(inventory.shards(4)[number].samples))
     folder = first.directory / "parts"
     torn, whole, _ = sorted(folder.iterdir())
     os.truncate(torn, 500)
@@ -216,7 +257,7 @@ def test_a_torn_part_is_deleted_and_its_shard_done_again(tmp_path, output, confi
     second = RunDir.open(output, config, tmp_path / "b")
 
     assert set(second.committed()) == {1, 2}
-    assert second.committed()[1] == whole.name
+    assert second.committed()[1] == (whole.name,)
     assert len(list(folder.iterdir())) == 2
 
 
@@ -225,7 +266,7 @@ def test_a_part_that_is_not_its_shard_is_refused(tmp_path, output, config, inven
     run_dir.freeze(inventory)
 
     with pytest.raises(ArtifactError, match="shard 1 has 4 samples"):
-        run_dir.write_part(1, embed(inventory.shard(0, 4)))
+        run_dir.write_part(1, embed(inventory.shards(4)[0].samples))
     assert run_dir.committed() == {}
 
 
@@ -235,7 +276,7 @@ def test_parts_have_the_same_bytes_every_time(tmp_path, config, inventory):
         (tmp_path / attempt).mkdir()
         run_dir = RunDir.open(Output(tmp_path / attempt, None), config, tmp_path / f"s{attempt}")
         run_dir.freeze(inventory)
-        run_dir.write_part(1, embed(inventory.shard(1, 4)))
+        run_dir.write_part(1, embed(inventory.shards(4)[1].samples))
         names.append(run_dir.committed())
 
     assert names[0] == names[1]
@@ -251,7 +292,7 @@ def test_a_lost_lock_stops_every_write(tmp_path, output, config, inventory):
 
     run_dir.check = lost
     for write in (
-        lambda: run_dir.write_part(0, embed(inventory.shard(0, 4))),
+        lambda: run_dir.write_part(0, embed(inventory.shards(4)[0].samples)),
         lambda: run_dir.publish_bytes("x", b"x"),
         lambda: run_dir.set_model(MODEL),
     ):
@@ -276,7 +317,7 @@ def test_sums_that_do_not_hold_are_never_committed(tmp_path, output, config, inv
 def test_damaged_state_is_an_artifact_error(tmp_path, output, config, inventory):
     run_dir = RunDir.open(output, config, tmp_path / "a")
     run_dir.freeze(inventory)
-    run_dir.write_part(0, embed(inventory.shard(0, 4)))
+    run_dir.write_part(0, embed(inventory.shards(4)[0].samples))
     (output.root / "run/config/run.json").write_text("{")
 
     with pytest.raises(ArtifactError, match=r"run/config/run.json is damaged"):
@@ -349,7 +390,7 @@ def test_a_damaged_record_is_refused(tmp_path, output, config, inventory, name, 
     run_dir = RunDir.open(output, config, tmp_path)
     run_dir.freeze(inventory)
     run_dir.set_model(MODEL)
-    run_dir.write_part(0, embed(inventory.shard(0, 4)))
+    run_dir.write_part(0, embed(inventory.shards(4)[0].samples))
     (output.root / "run/config" / name).write_text(content)
 
     with pytest.raises(ArtifactError, match=rf"damaged|another version|{name}"):

@@ -22,14 +22,13 @@ from lightly_fs.selection.sequences import (
     SHORTER,
     Sequences,
     expanded,
-    frame_of,
     reduced,
     selected_sequences,
     sequence_limit,
     sequences_of,
 )
 from lightly_fs.selection.strategies import Diversity, Limits, Operation, Threshold
-from lightly_fs.types import Selection
+from lightly_fs.types import Selection, frame_of
 
 
 def frames(video: str, indices, extension: str = "mp4") -> list[str]:
