@@ -61,6 +61,11 @@ def _cli_page() -> Iterator[str]:
             command, info_name=name, parent=top, max_content_width=100, terminal_width=100
         )
         yield f"\n## {name}\n\n```text\n{command.get_help(context)}\n```\n"
+        for sub in getattr(command, "commands", {}).values():
+            inner = click.Context(
+                sub, info_name=sub.name, parent=context, max_content_width=100, terminal_width=100
+            )
+            yield f"\n### {name} {sub.name}\n\n```text\n{sub.get_help(inner)}\n```\n"
 
 
 def _configuration_page() -> Iterator[str]:
@@ -121,8 +126,9 @@ def _modules_page() -> Iterator[str]:
 
 
 LAYERS = (
-    *("cli", "pipeline", "report", "selection", "annotations", "embedding", "artifacts"),
-    *("decoding", "properties", "datasource", "config", "errors", "types"),
+    *("cli", "pipeline", "training", "report", "selection", "annotations", "pretagging"),
+    *("datapool", "embedding", "artifacts", "decoding", "properties", "datasource", "config"),
+    *("errors", "types"),
 )
 
 MEANINGS = {

@@ -100,8 +100,13 @@ class StageLines(AbstractContextManager["StageLines"]):
 
     def _counted(self, done: int, total: int | None) -> str:
         if total is None or done == total:
-            return counted(done, "crop" if self._stage is Stage.CROPS else "image") if done else ""
+            return counted(done, self._noun()) if done else ""
         return f"{done:,} of {total:,}"
+
+    def _noun(self) -> str:
+        if self._stage is Stage.CROPS:
+            return "crop"
+        return "sample" if "video" in self._last[2] else "image"
 
     def _line(self) -> str:
         done, total, note = self._last

@@ -16,7 +16,7 @@ import click
 from lightly_fs.cli.console import counted
 from lightly_fs.cli.options import config_options, read_config
 from lightly_fs.cli.progress import StageLines
-from lightly_fs.errors import EXIT_PARTIAL, ConfigError
+from lightly_fs.errors import EXIT_PARTIAL
 from lightly_fs.types import Stage
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def execute(
     """Run up to a stage, print what it left, and return the exit code.
 
     Args:
-        explain: Selected samples to tell of what made them win, instead of naming all.
+        explain: Samples to tell of what became of them and why, instead of naming the selected.
     """
     from lightly_fs import pipeline
 
@@ -80,7 +80,9 @@ def execute(
             config, os.environ, until=until, progress=progress, overrides=overrides
         )
     if explain:
-        _print_reasons(result, explain, as_json=as_json)
+        from lightly_fs.cli.explaining import print_reasons
+
+        print_reasons(result, explain, as_json=as_json)
     elif as_json:
         click.echo(json.dumps(result.as_json()))
     else:
@@ -89,6 +91,9 @@ def execute(
 
 
 def _print_result(result: RunResult, until: Stage) -> None:
+    if result.nothing_new and result.datapool is not None:
+        click.echo(result.datapool.told_nothing_new(), err=True)
+        return
     if result.was_complete:
         click.echo("this run was complete already; nothing to do", err=True)
     if result.partial and result.counts is not None:
@@ -105,35 +110,6 @@ def _print_result(result: RunResult, until: Stage) -> None:
         click.echo(f"{result.place}/report.pdf")
     else:
         click.echo(result.place)
-
-
-def _print_reasons(result: RunResult, filenames: Sequence[str], *, as_json: bool) -> None:
-    """Print what each strategy made of samples when they were picked.
-
-    Raises:
-        ConfigError: One of them was not selected.
-    """
-    if result.why is None:
-        raise ValueError("the run did not end with a selection")
-    found = {name: result.why.of(name) for name in filenames}
-    for name in (name for name, one in found.items() if one is None):
-        near = [one for one in result.why.filenames if one.rpartition("/")[2] == name]
-        raise ConfigError(
-            f"`{name}` was not selected" + (f"; did you mean `{near[0]}`?" if near else ""),
-            hint="--explain takes selected samples; data/removed_samples.csv of the finished run "
-            "names the nearest selected one of every other",
-        )
-    if as_json:
-        click.echo(json.dumps(list(found.values())))
-        return
-    for one in filter(None, found.values()):
-        apart = one["distance"]
-        nearest = "" if apart is None else f", {apart:.4f} from the nearest one before"
-        click.echo(f"{one['filename']}: pick {one['picked']:,} of {one['of']:,}{nearest}")
-        values = {**one["objectives"], "product": one["product"]} if one["objectives"] else {}
-        wide = max(map(len, values), default=0)
-        for line, value in values.items():
-            click.echo(f"  {line:<{wide}}  {value:.6g}")
 
 
 def _asks_for_sanity_check(words: tuple[str, ...]) -> bool:
@@ -153,12 +129,13 @@ def _print_estimate(config: RunConfig, *, as_json: bool) -> int:
     requests = (
         f"{found.list_requests:,} LIST, {found.get_requests:,} GET, {found.put_requests:,} PUT"
     )
-    click.echo(f"objects    {found.objects:,}")
+    videos = f", {found.videos:,} of them videos" if found.videos else ""
+    click.echo(f"objects    {found.objects:,}{videos}")
     click.echo(f"bytes      {found.bytes:,} ({found.bytes / 2**30:.2f} GiB)")
     click.echo(f"requests   {requests}")
+    rate = f" at {found.samples_per_second:,.0f} images/s" if found.samples_per_second else ""
     click.echo(
-        f"reading    {found.seconds:,.0f} s at {found.samples_per_second:,.0f} objects/s "
-        f"({found.reader}, measured on {found.probed}); "
+        f"reading    {found.seconds:,.0f} s{rate} ({found.reader}, measured on {found.probed}); "
         "the model and the report take their time on top"
     )
     return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -10,44 +12,110 @@ from lightly_fs.cli.options import config_options, read_config
 from lightly_fs.cli.run import execute
 from lightly_fs.types import Stage
 
-HELP = {
-    Stage.LIST: "Freeze the inventory of a run.",
-    Stage.TRAIN: "List, and train the model on the images of the run.",
-    Stage.EMBED: "List and embed; shards that are there already are kept.",
-    Stage.SELECT: "List, embed, select; print the selected filenames.",
-    Stage.REPORT: "Finish a run: what is missing, the report, the manifest.",
-}
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _command(stage: Stage) -> click.Command:
-    @click.command(stage.value, help=HELP[stage])
-    @config_options
-    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-    @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-    def run_until(
-        words: tuple[str, ...],
-        config_file: Path | None,
-        flags: dict[str, str],
-        *,
-        as_json: bool,
-        quiet: bool,
-        explain: tuple[str, ...] = (),
-    ) -> int:
-        config = read_config(words, config_file, flags)
-        if stage is Stage.TRAIN and not config.enable_training:
-            config = read_config((*words, "enable_training=True"), config_file, flags)
-            click.echo("enable_training=True: give it to the stages that follow, too", err=True)
-        return execute(config, stage, as_json=as_json, quiet=quiet, explain=explain)
-
-    return run_until
-
-
-list_stage, train_stage, embed_stage, select_stage, report_stage = map(_command, HELP)
-select_stage.params.append(
-    click.Option(
-        ["--explain"],
-        multiple=True,
-        metavar="FILENAME",
-        help="Show what made a selected sample win: what each strategy made of it.",
+def stage_options(command: F) -> F:
+    """Add what the commands of all stages take."""
+    wrapped: Any = click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
+    as_json = click.option(
+        "--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."
     )
+    result: F = config_options(as_json(wrapped))
+    return result
+
+
+@click.command("list")
+@stage_options
+def list_stage(
+    words: tuple[str, ...],
+    config_file: Path | None,
+    flags: Mapping[str, str],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Freeze the inventory of a run."""
+    config = read_config(words, config_file, flags)
+    return execute(config, Stage.LIST, as_json=as_json, quiet=quiet)
+
+
+@click.command("train")
+@stage_options
+def train_stage(
+    words: tuple[str, ...],
+    config_file: Path | None,
+    flags: Mapping[str, str],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """List, and train the model on the images of the run."""
+    config = read_config(words, config_file, flags)
+    if not config.enable_training:
+        config = read_config((*words, "enable_training=True"), config_file, flags)
+        click.echo("enable_training=True: give it to the stages that follow, too", err=True)
+    return execute(config, Stage.TRAIN, as_json=as_json, quiet=quiet)
+
+
+@click.command("embed")
+@stage_options
+def embed_stage(
+    words: tuple[str, ...],
+    config_file: Path | None,
+    flags: Mapping[str, str],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """List and embed; shards that are there already are kept."""
+    config = read_config(words, config_file, flags)
+    return execute(config, Stage.EMBED, as_json=as_json, quiet=quiet)
+
+
+@click.command("select")
+@stage_options
+@click.option(
+    "--explain",
+    multiple=True,
+    metavar="FILENAME",
+    help="Tell what became of this image, and why; can be given more than once.",
 )
+def select_stage(
+    words: tuple[str, ...],
+    config_file: Path | None,
+    flags: Mapping[str, str],
+    *,
+    as_json: bool,
+    quiet: bool,
+    explain: tuple[str, ...],
+) -> int:
+    """List, embed, select; print the selected filenames.
+
+    With --explain, tell instead what each strategy made of a selected image, or why another one was
+    not selected. Of a run that is there, its place is enough:
+
+    \b
+        lightly-fs select output_dir=/s3-out run_directory=first --explain a/1.jpg
+    """  # noqa: D301 - click takes the control character, not the two letters
+    config = read_config(words, config_file, flags)
+    if explain:
+        from lightly_fs.cli.explaining import as_recorded
+
+        config = as_recorded(config, quiet=quiet)
+    return execute(config, Stage.SELECT, as_json=as_json, quiet=quiet, explain=explain)
+
+
+@click.command("report")
+@stage_options
+def report_stage(
+    words: tuple[str, ...],
+    config_file: Path | None,
+    flags: Mapping[str, str],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Finish a run: what is missing, the report, the manifest."""
+    config = read_config(words, config_file, flags)
+    return execute(config, Stage.REPORT, as_json=as_json, quiet=quiet)

@@ -10,10 +10,14 @@ from lightly_fs.report.thumbnails import Pixels
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Text that is not ours (a name, a reason): escaped, and of bounded width in the PDF."""
+    """Text that is not ours (a name, a reason): escaped, and of bounded width in the PDF.
+
+    `before` are words of ours in front of it.
+    """
 
     text: str
     width: int = 40
+    before: str = ""
 
 
 Cell = str | Foreign
@@ -72,7 +76,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Photos:
-    """Pictures, so many to a line; `whole` ones are not cropped to the same shape."""
+    """Pictures, so many to a line, all on one page; `whole` ones are not cropped to one shape."""
 
     photos: Sequence[Photo]
     columns: int

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightly_fs.artifacts.embedded_table import FrameColumns
+from lightly_fs.artifacts.preselected import Preselected
+from lightly_fs.artifacts.videos_table import VideoCounts
 from lightly_fs.config.run import RunConfig
-from lightly_fs.report.examples import Pair, choose_pairs, closest_removed, spread
-from lightly_fs.report.lettering import percent
-from lightly_fs.report.projection import NEIGHBOURS, pacmap, pca
+from lightly_fs.report.examples import Pair, choose_pairs, closest_removed
+from lightly_fs.report.fates import fates
+from lightly_fs.report.maps import Map, draw_maps
 from lightly_fs.report.savings import Savings, savings
 from lightly_fs.report.selection import SelectionFacts, check_facts
 from lightly_fs.report.statistics import (
@@ -23,18 +26,14 @@ from lightly_fs.report.statistics import (
     compare,
     draw_sets,
     embedding_statistics,
-    sample_rows,
 )
 from lightly_fs.report.strategies import StrategyReport, strategy_report, wanted_rows
 from lightly_fs.report.thumbnails import Pixels, fetch
 from lightly_fs.types import Counts, Duplicate, Failure, ModelInfo, RunFacts, Selection
 
-MAX_MAP_POINTS = 10_000
 MAX_GALLERY = 200
 MAX_REMOVED_NEIGHBOURS = 60
-MAX_MAP_EXAMPLES = 28
 MAX_DUPLICATE_EXAMPLES = 6
-MIN_PACMAP = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +51,10 @@ class ReportInput:
         training: What was measured while the model was trained, epoch by epoch; the first entry
             is from before. Empty when nothing was trained.
         strategies: What a selection by strategies looked at; None for a selection by `method`.
+        videos: Those that gave frames, with what became of these, sorted by filename.
+        frames: Which frame each candidate is; None where there is not a single one.
+        preselected: What the datapool had selected before; None without one, and from scratch.
+        left_over: Candidates that are in no whole sequence, where sequences were selected.
     """
 
     facts: RunFacts
@@ -68,25 +71,10 @@ class ReportInput:
     mounted_at: str = ""
     training: Sequence[Mapping[str, Any]] = ()
     strategies: SelectionFacts | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Map:
-    """Candidates as points of a plane.
-
-    Attributes:
-        key: `pca` or `pacmap`.
-        method: Its name, and what a reader should know of it.
-        rows: (M,) ascending candidates that are shown.
-        points: (M, 2) float32.
-        examples: Rows whose images are placed on the map; far apart from one another.
-    """
-
-    key: str
-    method: str
-    rows: NDArray[np.int64]
-    points: NDArray[np.float32]
-    examples: NDArray[np.int64]
+    videos: Sequence[VideoCounts] = ()
+    frames: FrameColumns | None = None
+    preselected: Preselected | None = None
+    left_over: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +82,9 @@ class Report:
     """What is reported of a run.
 
     Attributes:
-        shown: The first selected rows, in the order they were chosen.
+        fates: (N,) the `Fate` of each candidate.
+        shown: The first selected rows, in the order they were chosen; of a sequence its first.
+        distances: (M,) how far each of `shown`, or its sequence, was from those chosen before it.
         replaced: By selected row, the nearest candidate that was removed for it.
         duplicates: The first of them.
         notes: What was measured on a sample, in sentences.
@@ -108,7 +98,9 @@ class Report:
     maps: Sequence[Map]
     properties: Mapping[str, Comparison]
     pairs: Sequence[Pair]
+    fates: NDArray[np.int8]
     shown: NDArray[np.int64]
+    distances: NDArray[np.float32]
     replaced: Mapping[int, Pair]
     duplicates: Sequence[Duplicate]
     savings: Mapping[str, Savings]
@@ -124,13 +116,21 @@ def build_report(given: ReportInput) -> Report:
     statistics = embedding_statistics(given.vectors, sets, given.config.memory_requirement_in_GB)
     maps = draw_maps(given.vectors, sets)
     pairs = choose_pairs(statistics.cover, sets.selected, given.config.n_example_images)
-    shown = sets.selected[:MAX_GALLERY]
+    length = given.config.selected_sequence_length
+    shown = sets.selected[::length][:MAX_GALLERY]
     replaced = closest_removed(statistics.cover, sets.selected, shown)
     replaced = dict(list(replaced.items())[:MAX_REMOVED_NEIGHBOURS])
     duplicates = given.duplicates[:MAX_DUPLICATE_EXAMPLES]
     strategies = None
     if given.strategies is not None:
-        strategies = strategy_report(given.strategies, sets, given.filenames, given.image)
+        strategies = strategy_report(
+            given.strategies,
+            given.config.selection_config,
+            sets,
+            sets.selected[::length],
+            (given.filenames, given.image),
+            given.config.memory_requirement_in_GB,
+        )
     wanted = _wanted(given, maps, [*pairs, *replaced.values()], shown)
     if strategies is not None:
         near = (given.filenames[row] for row in wanted_rows(strategies))
@@ -142,7 +142,9 @@ def build_report(given: ReportInput) -> Report:
         maps=maps,
         properties={name: _over_sets(values, sets) for name, values in given.properties.items()},
         pairs=pairs,
+        fates=fates(sets.n, sets.selected, given.strategies, given.left_over),
         shown=shown,
+        distances=given.selection.distances[::length][:MAX_GALLERY],
         replaced=replaced,
         duplicates=duplicates,
         savings=savings(_unlabelled(given.counts)),
@@ -167,48 +169,6 @@ def _check(given: ReportInput) -> None:
             raise ValueError(f"{name} has {length} rows for {n} filenames")
     if given.strategies is not None:
         check_facts(given.strategies, n, len(given.selection.indices))
-
-
-def draw_maps(vectors: NDArray[np.float32], sets: Sets) -> list[Map]:
-    """Return a PCA map and a map of neighbourhoods; the latter falls back to PCA for a handful."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    rows = _map_rows(sets)
-    if not len(rows):
-        return []
-    # One thread: sums in another order would, step by step, become another map.
-    with threadpool_limits(1, "blas"):
-        points, share = pca(vectors[rows], 2, sets.seed)
-        name = f"PCA; the two axes hold {percent(share, 1)} of the variance"
-        maps = [_map("pca", name, rows, points, sets)]
-        if len(rows) < MIN_PACMAP:
-            name = f"PCA; fewer than {MIN_PACMAP} images are too few for a map of neighbourhoods"
-            return [*maps, _map("pca", name, rows, points, sets)]
-        points = pacmap(vectors[rows], sets.seed)
-    near = min(NEIGHBOURS, len(rows) - 1)
-    name = f"PaCMAP with {near} neighbours; distances between distant groups mean little"
-    return [*maps, _map("pacmap", name, rows, points, sets)]
-
-
-def _map_rows(sets: Sets) -> NDArray[np.int64]:
-    """Return the candidates on the maps: up to half selected ones, the rest drawn from all."""
-    if sets.n <= MAX_MAP_POINTS:
-        return np.arange(sets.n, dtype=np.int64)
-    chosen = sets.selected[
-        sample_rows(len(sets.selected), MAX_MAP_POINTS // 2, sets.seed, stream=7)
-    ]
-    rest = np.setdiff1d(np.arange(sets.n), sets.selected, assume_unique=True)
-    drawn = rest[sample_rows(len(rest), MAX_MAP_POINTS - len(chosen), sets.seed, stream=8)]
-    return np.sort(np.concatenate([chosen, drawn]))
-
-
-def _map(
-    key: str, method: str, rows: NDArray[np.int64], points: NDArray[np.float32], sets: Sets
-) -> Map:
-    candidates = np.isin(rows, sets.selected)
-    eligible = np.flatnonzero(candidates) if candidates.any() else np.arange(len(rows))
-    chosen = eligible[spread(points, eligible, MAX_MAP_EXAMPLES)]
-    return Map(key, method, rows, points, rows[chosen])
 
 
 def _over_sets(values: Numbers, sets: Sets) -> Comparison:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightly_fs.report.build import Map, Report
+from lightly_fs.report.build import Report
 from lightly_fs.report.charts import (
     FAINT,
     FULL,
@@ -25,7 +25,9 @@ from lightly_fs.report.charts import (
     rendered,
 )
 from lightly_fs.report.examples import Pair
+from lightly_fs.report.fates import LOOKS, Fate, removal
 from lightly_fs.report.lettering import FONTS, mono_font, mono_letters, shown
+from lightly_fs.report.maps import Map
 from lightly_fs.report.statistics import Comparison
 from lightly_fs.report.thumbnails import SIDE, Pixels
 
@@ -133,15 +135,15 @@ def _maps(report: Report, drawn: Map) -> dict[str, Drawing]:
 def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
     figure, grid = new_figure(FULL, 108)
     axes: Axes = grid[0, 0]
-    chosen = np.isin(drawn.rows, report.sets.selected)
+    became = report.fates[drawn.rows]
     size = float(np.clip(9_000 / len(drawn.rows), 1.5, 22))
-    for label, members, colour, scale in (
-        ("Not selected", ~chosen, INPUT, 1.0),
-        ("Selected", chosen, SELECTED, 1.3),
-    ):
-        if members.any():
-            x, y = drawn.points[members].T
-            axes.scatter(x, y, s=size * scale, c=colour, linewidths=0, label=label)
+    for fate in sorted(set(became.tolist())):
+        looks = LOOKS[Fate(fate)]
+        x, y = drawn.points[became == fate].T
+        axes.scatter(
+            x, y, s=size * looks.scale, c=looks.colour, marker=looks.marker, linewidths=0,
+            label=looks.label,
+        )  # fmt: skip
     axes.margins(0.06, 0.09)  # half a photograph: none reaches over the frame
     if images:
         _place_images(axes, report, drawn)
@@ -149,7 +151,8 @@ def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(True)
-    figure.legend(loc="outside upper right", ncols=2, markerscale=max(1.0, (14 / size) ** 0.5))
+    larger = max(1.0, (14 / size) ** 0.5)
+    figure.legend(loc="outside upper right", ncols=len(LOOKS), markerscale=larger)
     return figure
 
 
@@ -191,7 +194,7 @@ def _pair(report: Report, pair: Pair) -> bytes | None:
     column, top, height = SIDE + 16, 34, max(len(p) for p in pictures if p is not None)
     sheet = Image.new("RGB", (2 * column + 16, top + height + 32), "white")
     pen = ImageDraw.Draw(sheet)
-    titles = ("Selected", f"Removed, distance {pair.distance:.3f}")
+    titles = ("Selected", removal(report.fates[pair.removed], pair.distance))
     for side, (words, name, picture) in enumerate(zip(titles, names, pictures, strict=True)):
         left = 16 + side * column
         pen.text((left, 7), words, INK, title)

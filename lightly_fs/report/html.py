@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from lightly_fs import __version__
-from lightly_fs.report import distance_words, lettering, summary
+from lightly_fs.report import distance_words, lettering, run_words, summary
 from lightly_fs.report import sections as parts
 from lightly_fs.report.blocks import (
     Block,
@@ -27,6 +27,7 @@ from lightly_fs.report.blocks import (
 from lightly_fs.report.build import Report
 from lightly_fs.report.charts import Drawing
 from lightly_fs.report.examples import Pair
+from lightly_fs.report.fates import removal
 from lightly_fs.report.savings import ASSUMPTIONS
 from lightly_fs.report.thumbnails import encode
 from lightly_fs.report.training import training_rows, training_words
@@ -115,7 +116,7 @@ def _block(block: Block, figures: Mapping[str, Drawing], photos: _Photos) -> Val
 
 def _cell(cell: Cell) -> Values:
     if isinstance(cell, Foreign):
-        return {"text": _text(cell.text), "foreign": True}
+        return {"text": _text(cell.text), "foreign": True, "before": cell.before}
     return {"text": cell, "foreign": False}
 
 
@@ -144,7 +145,7 @@ def _summary(report: Report) -> Values:
         "run": _text(facts.run_id),
         "input": _text(lettering.without_secrets(facts.input_uri)),
         "mounted_at": _text(report.given.mounted_at),
-        "finished": summary.when(facts.finished),
+        "finished": run_words.when(facts.finished),
         "flow": summary.flow(report),
         "sums": summary.sums(report),
         "cards": summary.cards(report),
@@ -169,7 +170,7 @@ def _charts(report: Report, figures: Mapping[str, Drawing]) -> Values:
     return {
         "distance_charts": [_chart(figures[name], words) for name, words in captions.items()],
         "maps": [
-            _chart(figures[name], f"{report.maps[index].method}. Blue dots were selected.")
+            _chart(figures[name], f"{report.maps[index].method}.")
             for name, index in maps.items()
             if name in figures
         ],
@@ -194,7 +195,6 @@ def _chart(drawing: Drawing, caption: str) -> Values:
 
 def _gallery(report: Report, photos: _Photos) -> Values:
     names = report.given.filenames
-    distances = report.given.selection.distances
     shown = report.shown.tolist()
     below = ", and below some of them the nearest image that was removed" if report.replaced else ""
     return {
@@ -208,7 +208,7 @@ def _gallery(report: Report, photos: _Photos) -> Values:
                 "distance": f"{distance:.3f}" if math.isfinite(distance) else "",
                 "removed": _removed(report, report.replaced.get(row), photos),
             }
-            for rank, (row, distance) in enumerate(zip(shown, distances, strict=False), 1)
+            for rank, (row, distance) in enumerate(zip(shown, report.distances, strict=True), 1)
         ],
         "pairs": [_pair(report, pair, photos) for pair in report.pairs],
     }
@@ -223,7 +223,7 @@ def _removed(report: Report, pair: Pair | None, photos: _Photos) -> Values | Non
 
 def _pair(report: Report, pair: Pair, photos: _Photos) -> Values:
     left, right = (report.given.filenames[row] for row in (pair.selected, pair.removed))
-    return _both(left, right, f"{pair.distance:.3f}", photos)
+    return _both(left, right, removal(report.fates[pair.removed], pair.distance), photos)
 
 
 def _both(left: str, right: str, note: str, photos: _Photos) -> Values:
@@ -263,10 +263,10 @@ def _run(report: Report) -> Values:
         "program": f"lightly-fs {__version__}",
         "facts": [
             (key, _text(value))
-            for key, value in (*summary.run_rows(report), *summary.model_rows(report))
+            for key, value in (*run_words.run_rows(report), *run_words.model_rows(report))
         ],
         "config": [
             (_text(key), _text(value), changed)
-            for key, value, changed in summary.configuration(report.given.config)
+            for key, value, changed in run_words.configuration(report.given.config)
         ],
     }

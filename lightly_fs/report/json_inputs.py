@@ -9,6 +9,7 @@ import numpy as np
 from lightly_fs.report.boxes import drawn_objects
 from lightly_fs.report.build import Report
 from lightly_fs.report.classes import ClassComparison
+from lightly_fs.report.json_embeddings import embedding_information
 from lightly_fs.report.json_values import Json, classes, comparison, number
 from lightly_fs.report.statistics import Comparison
 from lightly_fs.report.strategies import StrategyReport
@@ -16,7 +17,7 @@ from lightly_fs.report.tasks import TaskStatistics
 
 PROBABILITY_TOLERANCE = 0.02
 """By how much probabilities of an object may miss a sum of 1, as they are read."""
-_METADATA, _MEASURED = "METADATA ", "lightly."
+_METADATA, _MEASURED, _CROPS_OF = "METADATA ", "lightly.", "EMBEDDINGS "
 
 
 def metadata(report: Report) -> Json:
@@ -64,8 +65,14 @@ def _task(report: Report, made: StrategyReport, task: str, each: TaskStatistics)
     if each.confidences is not None:
         information["predictionScoreDistribution"] = comparison(each.confidences)
     examples = [_frame(report, made, task, row) for row in made.examples.get(task, ())]
-    if examples:
+    crops = made.crop_maps.get(f"{_CROPS_OF}{task}")
+    if examples or crops is not None:
         information["detectionTaskInformation"] = {"bboxExamples": examples}
+    if crops is not None:
+        names, samples = report.given.filenames, crops.samples
+        information["detectionTaskInformation"]["cropEmbeddingInformation"] = embedding_information(
+            crops.statistics, crops.maps, crops.sets, lambda row: names[int(samples[row])]
+        )
     information["categoryToImageWithCategoryCount"] = classes(each.images)
     return information
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lightly_fs import __version__
-from lightly_fs.report.build import Map, Report
+from lightly_fs.report.build import Report
+from lightly_fs.report.json_embeddings import embedding_information
 from lightly_fs.report.json_inputs import metadata, prediction_tasks
-from lightly_fs.report.json_values import Json, comparison, number
+from lightly_fs.report.json_values import Json, number
+from lightly_fs.types import Outcome, frame_of, is_video
 
 
 def render_json(report: Report) -> str:
@@ -30,6 +29,7 @@ def render_json(report: Report) -> str:
 def _general(report: Report) -> Json:
     given = report.given
     facts, counts, names = given.facts, given.counts, given.filenames
+    earlier = () if given.preselected is None else given.preselected.filenames
     return {
         "workerInformation": {"buildTime": "", "buildVersion": f"lightly-fs {__version__}"},
         "runInformation": {
@@ -41,14 +41,15 @@ def _general(report: Report) -> Json:
         },
         "datasetInformation": {
             "datasetSizes": {
-                "nInput": counts.inventory,
+                "nInput": counts.samples,
                 "nCorrupt": counts.corrupt,
                 "nDuplicate": counts.duplicate,
                 "nRemoved": counts.removed,
                 "nSelected": counts.selected,
-                "nPreselectedDatapool": 0,
-                "nSelectedWithDatapool": counts.selected,
+                "nPreselectedDatapool": len(earlier),
+                "nSelectedWithDatapool": counts.selected + len(earlier),
             },
+            **_video_sizes(report),
             "datasetId": "",
             "datasetUrl": facts.input_uri,
             "datasetName": facts.input_uri.rstrip("/").rsplit("/", 1)[-1],
@@ -71,40 +72,36 @@ def _general(report: Report) -> Json:
     }
 
 
-def _analysis(report: Report) -> Json:
-    statistics = report.statistics
+def _video_sizes(report: Report) -> Json:
+    """Return the same sizes for whole videos; nothing where there are none.
+
+    A video is selected when one of its frames is, and a duplicate when all of them are.
+    """
+    videos = report.given.videos
+    lost = [one for one in report.given.failures if one.frame is None and is_video(one.filename)]
+    if not videos and not lost:
+        return {}
+    selected = {one.facts.filename for one in videos if one.selected}
+    frames = () if report.given.preselected is None else report.given.preselected.filenames
+    before = {frame[0] for frame in map(frame_of, frames) if frame is not None}
+    twice = sum(one.embedded == one.duplicates > 0 for one in videos)
     return {
-        "embeddingInformation": {
-            "distanceToNearestNeighborInSet": comparison(statistics.neighbour),
-            "distanceToCoverInput": comparison(statistics.covering),
-            "scatterPlotData": {
-                "pcaEmbeddingData": _map(report, 0),
-                "umapEmbeddingData": _map(report, 1),
-            },
-        },
+        "videoLevelSizes": {
+            "nInput": len(videos) + len(lost),
+            "nCorrupt": sum(one.outcome is Outcome.CORRUPT for one in lost),
+            "nDuplicate": twice,
+            "nRemoved": len(videos) - len(selected) - twice,
+            "nSelected": len(selected),
+            "nPreselectedDatapool": len(before),
+            "nSelectedWithDatapool": len(before | selected),
+        }
+    }
+
+
+def _analysis(report: Report) -> Json:
+    return {
+        "embeddingInformation": embedding_information(
+            report.statistics, report.maps, report.sets, report.given.filenames.__getitem__
+        ),
         "metadataInformation": metadata(report),
     }
-
-
-def _map(report: Report, index: int) -> Json:
-    if not report.maps:
-        return {
-            "input2dEmbeddings": [],
-            "selectedExcludingDatapool2dEmbeddings": [],
-            "exampleImages": [],
-        }
-    drawn: Map = report.maps[index]
-    chosen = np.isin(drawn.rows, report.sets.selected)
-    places = drawn.points[np.searchsorted(drawn.rows, drawn.examples)]
-    return {
-        "input2dEmbeddings": _points(drawn.points),
-        "selectedExcludingDatapool2dEmbeddings": _points(drawn.points[chosen]),
-        "exampleImages": [
-            {"location": place, "filename": report.given.filenames[row]}
-            for place, row in zip(_points(places), drawn.examples.tolist(), strict=True)
-        ],
-    }
-
-
-def _points(points: NDArray[np.float32]) -> list[list[float]]:
-    return [[number(x), number(y)] for x, y in points.tolist()]

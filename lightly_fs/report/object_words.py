@@ -78,17 +78,26 @@ def _task(
         words = class_words(each.classes)
         charts.append(Chart(f"task_{number}_classes", words, "Objects by class"))
     yield Charts(charts, columns=len(charts))
-    scores = f"task_{number}_scores"
-    if scores in figures:
-        yield Charts(
-            [Chart(scores, "Active-learning scores; images with higher ones are to be preferred.")]
-        )
-        yield number_table(each.scores)
+    yield from _scores(each, f"task_{number}_scores" if f"task_{number}_scores" in figures else "")
     if pictures := made.boxes.get(task):
         names = report.given.filenames
         photos = [Photo(each.pixels, Foreign(names[each.row], 42)) for each in pictures]
         yield Words("Selected images with their predicted objects.")
         yield Photos(photos, columns=3, height=42, whole=True)
+
+
+def _scores(each: TaskStatistics, chart: str) -> Iterator[Block]:
+    """Say what the scores of a task are; those that are all the same are told, not drawn."""
+    if chart:
+        caption = "Active-learning scores; images with higher ones are to be preferred."
+        yield Charts([Chart(chart, caption)])
+    if each.scores:
+        yield number_table(each.scores)
+    if (value := each.confidences.only_value if each.confidences else None) is not None:
+        labels = ", as labels have" if value == 1 else ""
+        yield Words(f"Every object has a score of {value:g}{labels}: there is nothing to draw.")
+    if any(one.only_value is not None for one in each.scores.values()):
+        yield Words("Scores that are the same for every image are not drawn.", small=True)
 
 
 def _objects_words(each: TaskStatistics) -> str:

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lightly_fs.report import distance_words, lettering, summary
+from lightly_fs.report import distance_words, lettering, run_words, summary
 from lightly_fs.report import sections as parts
 from lightly_fs.report.blocks import (
     Block,
@@ -27,6 +27,7 @@ from lightly_fs.report.blocks import (
 from lightly_fs.report.build import Report
 from lightly_fs.report.charts import Drawing
 from lightly_fs.report.examples import Pair
+from lightly_fs.report.fates import removal
 from lightly_fs.report.savings import ASSUMPTIONS
 from lightly_fs.report.thumbnails import Pixels, encode
 from lightly_fs.report.training import training_rows, training_words
@@ -114,7 +115,7 @@ def _data(report: Report, figures: Mapping[str, Drawing], photo: _Photos) -> Jso
         "lead": summary.lead(report),
         "run": _text(facts.run_id, 60),
         "input": _text(lettering.without_secrets(facts.input_uri), 100),
-        "finished": summary.when(facts.finished),
+        "finished": run_words.when(facts.finished),
         "flow": [_line(line) for line in summary.flow(report)],
         "sums": [_line(line) for line in summary.sums(report)],
         "cards": [
@@ -187,7 +188,7 @@ def _block(block: Block, photo: _Photos) -> Json:
 
 def _cell(cell: Cell) -> Json:
     if isinstance(cell, Foreign):
-        return {"text": _text(cell.text, cell.width), "foreign": True}
+        return {"text": _text(cell.text, cell.width), "foreign": True, "before": cell.before}
     return {"text": cell, "foreign": False}
 
 
@@ -205,7 +206,7 @@ def _line(line: summary.Line) -> Json:
 def _maps(report: Report) -> Json:
     names = {"pca": "scatter_pca", "pacmap": "scatter_pacmap"}
     n_selected = len(report.sets.selected)
-    words = "Blue ones were selected; some of these are shown as photographs, each at its place."
+    words = "Some of the selected ones are shown as photographs, each at its place."
     # For a handful of images the second map is the first; its words tell why.
     methods = {f"{names[drawn.key]}.png": f"{drawn.method}." for drawn in report.maps}
     return {
@@ -216,15 +217,15 @@ def _maps(report: Report) -> Json:
 
 def _examples(report: Report, photo: _Photos) -> Json:
     names = report.given.filenames
-    distances = report.given.selection.distances
     rows = report.shown[:MAX_SELECTED].tolist()
     return {
+        "first_words": summary.first_words(report),
         "selected_words": f"{summary.chosen_words(report, len(rows))}.",
         "selected": [
             {
                 "file": photo(names[row]),
                 "name": _text(names[row], 25),
-                "note": _pick(rank, float(distances[rank])),
+                "note": _pick(rank, float(report.distances[rank])),
             }
             for rank, row in enumerate(rows)
         ],
@@ -244,7 +245,7 @@ def _pair(report: Report, pair: Pair, photo: _Photos) -> Json:
         "right": photo(right),
         "left_name": _text(left, 42),
         "right_name": _text(right, 42),
-        "note": f"Distance {pair.distance:.3f}",
+        "note": removal(report.fates[pair.removed], pair.distance),
     }
 
 
@@ -279,10 +280,10 @@ def _left_out(report: Report, photo: _Photos) -> Json:
 
 def _run(report: Report) -> Json:
     return {
-        "facts": [(key, _text(value, 92)) for key, value in summary.run_rows(report)],
-        "model": [(key, _text(value, 92)) for key, value in summary.model_rows(report)],
+        "facts": [(key, _text(value, 92)) for key, value in run_words.run_rows(report)],
+        "model": [(key, _text(value, 92)) for key, value in run_words.model_rows(report)],
         "config": [
             (_text(key, 34), _text(value, 30), changed)
-            for key, value, changed in summary.configuration(report.given.config)
+            for key, value, changed in run_words.configuration(report.given.config)
         ],
     }

@@ -57,6 +57,14 @@ class ClassAmounts:
 
 
 @dataclass(frozen=True, eq=False)
+class CropEmbeddings:
+    """All crops of the candidates: (M, D) float32 `vectors`, and (M,) rows of their images."""
+
+    vectors: NDArray[np.float32]
+    samples: Rows
+
+
+@dataclass(frozen=True, eq=False)
 class CropFacts:
     """The pieces of images that a task's embeddings are of.
 
@@ -65,12 +73,14 @@ class CropFacts:
         n_images: Candidates that have at least one.
         samples: (C,) rows of selected candidates, examples of crops.
         boxes: (C, 4) left, top, right, bottom in pixels of the image.
+        embedded: All crops; None where their embeddings are not to be told of.
     """
 
     n_crops: int
     n_images: int
     samples: Rows
     boxes: NDArray[Any]
+    embedded: CropEmbeddings | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +149,19 @@ def check_facts(facts: SelectionFacts, n: int, k: int) -> None:
     for title, amounts in facts.distributions.items():
         if amounts.amounts.shape[1] != len(amounts.classes):
             raise ValueError(f"distributions[{title!r}] has no amount for each of its classes")
+    _check_crops(facts.crops)
     if facts.sizes is None and (facts.predictions or facts.crops):
         raise ValueError("predictions and crops need the sizes of the images")
     if unknown := facts.scores.keys() - facts.predictions.keys():
         raise ValueError(f"scores of tasks without predictions: {sorted(unknown)}")
+
+
+def _check_crops(crops: Mapping[str, CropFacts]) -> None:
+    for title, each in crops.items():
+        if each.embedded is None:
+            continue
+        if not len(each.embedded.vectors) == len(each.embedded.samples) == each.n_crops:
+            raise ValueError(f"crops[{title!r}] has another number of embeddings than crops")
 
 
 def _lengths(facts: SelectionFacts) -> Iterator[tuple[str, int]]:

@@ -59,6 +59,12 @@ class Comparison:
     n_measured: int | None = None
     whole: bool = False
 
+    @property
+    def only_value(self) -> float | None:
+        """What all values of the input are; None where they differ, or there are none."""
+        given = self.input
+        return given.min if given is not None and given.n and given.min == given.max else None
+
 
 @dataclass(frozen=True, eq=False)
 class Sets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,16 @@ from numpy.typing import NDArray
 from lightly_fs.report.boxes import LARGE, choose_images, cut, draw_boxes
 from lightly_fs.report.classes import ClassComparison, compare_amounts, compare_labels
 from lightly_fs.report.counting import compare_tallies, is_whole, tally
+from lightly_fs.report.crop_maps import CropMap, crop_map
 from lightly_fs.report.groups import Group, choose_crops, near_duplicate_groups
 from lightly_fs.report.selection import CropFacts, SelectionFacts
 from lightly_fs.report.statistics import Comparison, Numbers, Sets, compare
+from lightly_fs.report.strategy_rows import StrategyRow, strategy_row
 from lightly_fs.report.tasks import TaskStatistics, task_statistics
 from lightly_fs.report.thumbnails import Pixels, fetch
+
+if TYPE_CHECKING:
+    from lightly_fs.config.selection import SelectionConfig
 
 MAX_GROUPS = 6
 MAX_MEMBERS = 5
@@ -42,6 +48,7 @@ class StrategyReport:
     """A selection by strategies.
 
     Attributes:
+        rows: S strategies in words, as `facts.lines`.
         starts: (S,) mean objective of the first tenth of the picks by strategy, `ends` (S,) of the
             last; NaN when nothing was picked.
         labels: Categorical inputs by title; `amounts` those of `CLASS_DISTRIBUTION`.
@@ -52,12 +59,12 @@ class StrategyReport:
         examples: Rows of the images whose boxes are shown, by task.
         boxes: These images with drawn boxes, where they could be read.
         crops: Examples of crops by title.
+        crop_maps: How different crops are from one another, by title.
         n_selected: Number of picks.
-        n_near_duplicates: Of the candidates that were not removed by thresholds.
-        n_passed_over: Candidates that could have been picked and were not.
     """
 
     facts: SelectionFacts
+    rows: Sequence[StrategyRow]
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     labels: Mapping[str, ClassComparison]
@@ -69,26 +76,43 @@ class StrategyReport:
     examples: Mapping[str, Sequence[int]]
     boxes: Mapping[str, Sequence[Picture]]
     crops: Mapping[str, Sequence[Picture]]
+    crop_maps: Mapping[str, CropMap]
     n_selected: int
-    n_near_duplicates: int
-    n_passed_over: int
 
 
 def strategy_report(
-    facts: SelectionFacts, sets: Sets, filenames: Sequence[str], image: Image
+    facts: SelectionFacts,
+    config: SelectionConfig | None,
+    sets: Sets,
+    firsts: NDArray[np.int64],
+    readable: tuple[Sequence[str], Image],
+    memory_gb: float,
 ) -> StrategyReport:
-    """Compute what is told of the selection; images are read for drawn boxes and crops alone."""
+    """Compute what is told of the selection; images are read for drawn boxes and crops alone.
+
+    Args:
+        facts: What the selection looked at and made of the picks.
+        config: Its strategies, those of `facts.lines`; None where a method chose.
+        sets: Rows that are compared.
+        firsts: Selected rows that may be shown with their boxes: of a sequence the first.
+        readable: The filenames of the candidates, and what reads their images.
+        memory_gb: Bounds the matrix of distances between crops.
+
+    Raises:
+        ValueError: The strategies are not those of the configuration.
+    """
+    entries = () if config is None else config.strategies
+    if len(entries) != len(facts.lines):
+        raise ValueError(f"{len(facts.lines)} strategies of a configuration of {len(entries)}")
     starts, ends = _tenths(facts)
-    near = np.empty(0, np.int64) if facts.near_duplicates is None else facts.near_duplicates[0]
-    near = np.setdiff1d(near, facts.thresholded)
-    gone = np.union1d(near, facts.thresholded)
     examples = {
-        task: choose_images(predictions, sets.selected, MAX_BOX_IMAGES)
+        task: choose_images(predictions, firsts, MAX_BOX_IMAGES)
         for task, predictions in list(facts.predictions.items())[:MAX_TASKS]
     }
-    boxes, crops = _pictures(facts, sets, examples, (filenames, image))
+    boxes, crops = _pictures(facts, sets, examples, readable)
     return StrategyReport(
         facts=facts,
+        rows=[strategy_row(entry) for entry in entries],
         starts=starts,
         ends=ends,
         labels={
@@ -107,18 +131,29 @@ def strategy_report(
         typicality={
             title: compare_numbers(values, sets) for title, values in facts.typicality.items()
         },
-        tasks={
-            task: task_statistics(predictions, facts.scores.get(task, {}), sets)
-            for task, predictions in facts.predictions.items()
-        },
+        tasks=_tasks(facts, sets),
         groups=near_duplicate_groups(facts.near_duplicates),
         examples=examples,
         boxes=boxes,
         crops=crops,
+        crop_maps=_crop_maps(facts, sets, memory_gb),
         n_selected=len(sets.selected),
-        n_near_duplicates=len(near),
-        n_passed_over=sets.n - len(np.union1d(gone, sets.selected)),
     )
+
+
+def _tasks(facts: SelectionFacts, sets: Sets) -> dict[str, TaskStatistics]:
+    return {
+        task: task_statistics(predictions, facts.scores.get(task, {}), sets)
+        for task, predictions in facts.predictions.items()
+    }
+
+
+def _crop_maps(facts: SelectionFacts, sets: Sets, memory_gb: float) -> dict[str, CropMap]:
+    return {
+        title: crop_map(given.embedded, sets, memory_gb)
+        for title, given in facts.crops.items()
+        if given.embedded is not None
+    }
 
 
 def compare_numbers(values: Numbers, sets: Sets) -> Comparison:

@@ -67,15 +67,15 @@ def _drawn(report: StrategyReport) -> dict[str, Drawing]:
     width = FULL if len(compared) == 1 else HALF
     for number, each in enumerate(compared):
         made[f"classes_{number}"] = rendered(_classes(each, width))
-    if numbers := all_numbers(report):
+    if numbers := _that_differ(all_numbers(report)):
         made["numbers"] = rendered(_numbers(numbers))
     for number, task in enumerate(report.tasks.values()):
         alone = is_input(task.classes, report)
         made[f"task_{number}_objects"] = rendered(_per_image(task, FULL if alone else HALF))
         if not alone:
             made[f"task_{number}_classes"] = rendered(_classes(task.classes, HALF))
-        if task.scores:
-            made[f"task_{number}_scores"] = rendered(_numbers(_score_charts(task)))
+        if scores := _score_charts(task):
+            made[f"task_{number}_scores"] = rendered(_numbers(scores))
     if PRETAGGING_TASK in report.tasks:
         classes = report.tasks[PRETAGGING_TASK].classes
         before, after = classes.input.amounts, classes.selected.amounts
@@ -105,7 +105,8 @@ def _objectives(report: StrategyReport) -> Figure:
     figure, axes = new_figure(FULL, (29 if rows < 3 else 25) * rows + 6, rows, columns)
     for place, (number, line) in zip(axes.flat, lines, strict=False):
         _course(place, np.asarray(line.objectives, np.float64))
-        title = shown(f"{number}  {line.text}", 56 if columns > 1 else 110, mono_letters())
+        words = f"{number}  {report.rows[number - 1].title}"
+        title = shown(words, 56 if columns > 1 else 110, mono_letters())
         place.set_title(title, **_MONO)
     for place in axes.flat[len(lines) :]:
         place.set_axis_off()
@@ -223,11 +224,16 @@ def _title(text: str) -> str:
 
 def _score_charts(task: TaskStatistics) -> dict[str, Comparison]:
     confidences = {"score of each object": task.confidences} if task.confidences else {}
-    return {**task.scores, **confidences}
+    return _that_differ({**task.scores, **confidences})
+
+
+def _that_differ(values: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """Return what has more than one value: of a single one, a chart is a bar that says nothing."""
+    return {title: each for title, each in values.items() if each.only_value is None}
 
 
 def _per_image(task: TaskStatistics, width: float) -> Figure:
-    figure, axes = new_figure(width, 50)
+    figure, axes = new_figure(width, 50 if width < FULL else 42)
     draw_comparison(axes[0, 0], task.per_image)
     axes[0, 0].set_xlabel("Objects per image")
     axes[0, 0].set_ylabel("Share of images")

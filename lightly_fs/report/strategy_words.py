@@ -20,6 +20,7 @@ from lightly_fs.report.blocks import (
 )
 from lightly_fs.report.build import Report
 from lightly_fs.report.classes import ClassComparison, bars, off_target
+from lightly_fs.report.fates import Fate
 from lightly_fs.report.lettering import counted, percent
 from lightly_fs.report.selection import THRESHOLD
 from lightly_fs.report.statistics import Comparison, Distribution
@@ -31,7 +32,8 @@ from lightly_fs.report.strategy_figures import (
     MAX_OBJECTIVES,
     picking_lines,
 )
-from lightly_fs.report.summary import stopped
+from lightly_fs.report.strategy_rows import StrategyRow
+from lightly_fs.report.summary import count_of, stopped
 
 MAX_LINES = 24
 MEANS = ("Mean, input", "Mean, selected", "Mean, random")
@@ -78,14 +80,20 @@ def _strategies(made: StrategyReport) -> Table:
     for number, line in list(enumerate(lines, 1))[:MAX_LINES]:
         if line.kind == THRESHOLD:
             removed = "—" if line.removed is None else f"{line.removed:,}"
-            cells = ["", "", removed]
+            cells = ["—", "—", removed]
         else:
             cells = [_objective(made.starts[number - 1]), _objective(made.ends[number - 1]), ""]
-        rows.append([f"{number}", Foreign(line.text, 78), *cells])
+        rows.append([f"{number}", *_words_of(made.rows[number - 1]), *cells])
     if len(lines) > MAX_LINES:
-        rows.append(["", f"and {len(lines) - MAX_LINES:,} more", "", "", ""])
-    head = ["", "Strategy", "First tenth", "Last tenth", "Removes"]
-    return Table(head, rows, n_left=2)
+        rows.append(["", f"and {len(lines) - MAX_LINES:,} more", *[""] * 6])
+    head = ["", "Strategy", "Looks at", "Parameters"]
+    return Table([*head, "Strength", "First tenth", "Last tenth", "Removes"], rows, n_left=4)
+
+
+def _words_of(row: StrategyRow) -> list[Cell]:
+    strength = "" if row.strength is None else f"{row.strength:g}"
+    of: Cell = Foreign(row.of, 34, before=row.looks_at) if row.of else row.looks_at
+    return [row.name, of, Foreign(row.parameters, 150), strength]
 
 
 def _objective(value: float) -> str:
@@ -99,12 +107,15 @@ def _candidates(report: Report, made: StrategyReport) -> Table:
     n, facts = report.sets.n, made.facts
     lines: list[tuple[str, int]] = [("Candidates: usable images without exact duplicates", n)]
     if len(facts.thresholded) or any(line.kind == THRESHOLD for line in facts.lines):
-        lines.append(("Removed by thresholds", len(facts.thresholded)))
+        lines.append(("Removed by thresholds", count_of(report, Fate.THRESHOLDED)))
     if facts.near_duplicates is not None:
         within = f"{facts.near_duplicate_distance:.3g}"
-        lines.append((f"Near duplicates, at a distance of up to {within}", made.n_near_duplicates))
-    lines.append(("Not picked", made.n_passed_over))
-    lines.append(("Selected", len(report.sets.selected)))
+        n_near = count_of(report, Fate.NEAR_DUPLICATE)
+        lines.append((f"Near duplicates, at a distance of up to {within}", n_near))
+    if n_left_over := count_of(report, Fate.LEFT_OVER):
+        lines.append(("Left over: shorter than a sequence", n_left_over))
+    lines.append(("Not chosen", count_of(report, Fate.NOT_CHOSEN)))
+    lines.append(("Selected", count_of(report, Fate.SELECTED)))
     head = ["What became of the candidates", "Images", "Share"]
     return Table(head, [(label, f"{count:,}", percent(count, n)) for label, count in lines])
 
@@ -205,8 +216,12 @@ def _numbers(made: StrategyReport) -> Iterator[Block]:
     words = "Shares of images; the outermost bars hold the values beyond them."
     if made.facts.typicality:
         words += " Typicality is 1 among identical images, and less where the nearest are farther."
-    yield Charts([Chart("numbers", words)])
+    same = sum(one.only_value is not None for one in numbers.values())
+    if same < len(numbers):
+        yield Charts([Chart("numbers", words)])
     yield number_table(numbers)
+    if same:
+        yield Words("Numbers that are the same for every image are not drawn.", small=True)
     if len(numbers) > MAX_NUMBERS:
         more = len(numbers) - MAX_NUMBERS
         yield Words(f"{counted(more, 'more input')}: in report_v2.json.", small=True)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
-from lightly_fs import __version__
-from lightly_fs.config.run import RunConfig
 from lightly_fs.report.build import Report
+from lightly_fs.report.fates import LOOKS, Fate
 from lightly_fs.report.lettering import (
     counted,
     dollars,
@@ -21,10 +16,8 @@ from lightly_fs.report.lettering import (
     kilograms,
     percent,
     size,
-    without_secrets,
 )
-from lightly_fs.report.strategies import StrategyReport
-from lightly_fs.types import Duplicate, Outcome, Stage
+from lightly_fs.types import Counts, Duplicate, Outcome, Stage
 
 FILES = {
     Outcome.CORRUPT: "corrupt_filenames.txt",
@@ -69,7 +62,16 @@ class Card:
 def headline(report: Report) -> str:
     counts = report.given.counts
     chosen = f"{counts.selected:,}" if counts.selected else "None"
-    return f"{chosen} of {counted(counts.inventory, 'image')} selected"
+    return f"{chosen} of {found(counts)} selected"
+
+
+def found(counts: Counts) -> str:
+    """Return what a run is about: `120 images`, `1,241 frames of 3 videos`, or both."""
+    videos = counted(counts.videos + counts.unusable_videos, "video")
+    parts = [counted(counts.images, "image")] if counts.images else []
+    if counts.images < counts.inventory:
+        parts.append(f"{counted(counts.frames, 'frame')} of {videos}")
+    return " and ".join(parts) or "0 images"
 
 
 def lead(report: Report) -> str:
@@ -82,13 +84,12 @@ def lead(report: Report) -> str:
         text = f"{usable:,} images were usable; sequences of {length} were selected. "
     else:
         text = f"{usable:,} images were usable and different from one another. "
-    if report.strategies is not None:
-        text += _removed_before(report.strategies)
+    text += _removed_before(report)
     if not counts.selected:
         return text + ("It was not selected." if usable == 1 else "None of them was selected.")
     chosen = "it" if usable == 1 else f"{percent(counts.selected, usable)} of them"
     text += f"{_chooser(report)} chose {chosen}; {stopped(report)}."
-    lost = counts.inventory - counts.embedded
+    lost = counts.samples - counts.embedded
     are = "is listed with its reason" if lost == 1 else "are listed with their reasons"
     return text + (f" {lost:,} could not be used and {are}." if lost else "")
 
@@ -110,12 +111,12 @@ def stopped(report: Report) -> str:
     return STOPPED.get(reason, reason)
 
 
-def _removed_before(made: StrategyReport) -> str:
+def _removed_before(report: Report) -> str:
     """Return what was removed before anything was picked, as a sentence."""
     parts = []
-    if n := len(made.facts.thresholded):
+    if n := count_of(report, Fate.THRESHOLDED):
         parts.append(f"thresholds removed {n:,} of them")
-    if n := made.n_near_duplicates:
+    if n := count_of(report, Fate.NEAR_DUPLICATE):
         parts.append(f"{n:,} {'is a near duplicate' if n == 1 else 'are near duplicates'}")
     text = ", ".join(parts)
     return f"{text[:1].upper()}{text[1:]}. " if text else ""
@@ -125,8 +126,9 @@ def nothing_left_out(report: Report) -> str:
     """Return a sentence instead of a section when no image was lost, or none was a duplicate."""
     counts = report.given.counts
     words = []
-    if counts.inventory == counts.embedded:
-        words.append("Every image of the inventory was read and decoded.")
+    if counts.samples == counts.embedded:
+        every = "Every frame" if counts.videos == counts.inventory else "Every image"
+        words.append(f"{every} of the inventory was read and decoded.")
     if not counts.duplicate and report.given.config.selected_sequence_length == 1:
         words.append("No two images show exactly the same.")
     return " ".join(words)
@@ -134,19 +136,29 @@ def nothing_left_out(report: Report) -> str:
 
 def chosen_words(report: Report, n_shown: int) -> str:
     """Return which of the selected images are shown, and what the number below each is."""
-    total = len(report.sets.selected)
+    length = report.given.config.selected_sequence_length
+    total = len(report.sets.selected) // length
     which = "All of them" if n_shown == total else f"The first {n_shown} of {total:,}"
+    if length > 1:
+        some = "every one" if n_shown == total else f"the first {n_shown}"
+        which = f"Of {counted(total, 'sequence')} of {length} images, the first image of {some}"
     words = f"{which}, in the order in which they were chosen"
-    distances = report.given.selection.distances
-    if report.strategies is not None and not np.isfinite(distances).any():
+    if report.strategies is not None and not np.isfinite(report.distances).any():
         return words
     return f"{words}, with the distance to the nearest one chosen before"
+
+
+def first_words(report: Report) -> str:
+    """Return what the first page calls the pictures of what was selected first."""
+    length = report.given.config.selected_sequence_length
+    what = "images to label" if length == 1 else "sequences to label, an image of each"
+    return f"The first {what}"
 
 
 def sums(report: Report) -> list[Line]:
     """Return the sums that hold for every finished run, without outcomes that did not occur."""
     counts = report.given.counts
-    total = counts.inventory
+    total = counts.samples
 
     def line(label: str, count: int, level: int, kind: str = "") -> Line:
         return Line(label, count, percent(count, total), level, kind)
@@ -162,42 +174,57 @@ def sums(report: Report) -> list[Line]:
         if count
     ]
     return [
-        line("Images found", total, 0),
+        line("Images and frames found" if counts.videos else "Images found", total, 0),
         *lost,
         line("Embedded", counts.embedded, 0),
         line("exact duplicates", counts.duplicate, 1, "duplicate"),
-        *(line(label, count, 1, "removed") for label, count in _removed(report)),
+        *(line(label, count, 1, LOOKS[fate].kind) for fate, label, count in _removed(report)),
         line("selected", counts.selected, 1, "selected"),
     ]
 
 
-def _removed(report: Report) -> list[tuple[str, int]]:
+_REMOVED = {
+    Fate.THRESHOLDED: "removed by thresholds",
+    Fate.NEAR_DUPLICATE: "near duplicates: another image stands for them",
+    Fate.LEFT_OVER: "left over: shorter than a sequence",
+}
+
+
+def _removed(report: Report) -> list[tuple[Fate, str, int]]:
     """Return what became of the images that were neither selected nor exact duplicates."""
     made, removed = report.strategies, report.given.counts.removed
-    stood_for = "removed: a selected image stands for them"
-    if made is None:
-        return [(stood_for, removed)]
-    before = (
-        ("removed by thresholds", len(made.facts.thresholded)),
-        ("near duplicates: another image stands for them", made.n_near_duplicates),
-    )
-    lines = [(label, count) for label, count in before if count]
-    rest = "not picked" if made.facts.lines else stood_for
-    return [*lines, (rest, removed - sum(count for _, count in lines))]
+    found = [(fate, label, count_of(report, fate)) for fate, label in _REMOVED.items()]
+    found = [each for each in found if each[2]]
+    by_strategies = made is not None and made.facts.lines
+    rest = "not chosen" if by_strategies else "not chosen: a selected image stands for them"
+    return [*found, (Fate.NOT_CHOSEN, rest, removed - sum(count for *_, count in found))]
+
+
+def count_of(report: Report, fate: Fate) -> int:
+    """Return how many candidates became this."""
+    return int((report.fates == fate).sum())
+
+
+_PARTS = {
+    Fate.NOT_CHOSEN: "Not chosen",
+    Fate.LEFT_OVER: "In no whole sequence",
+    Fate.NEAR_DUPLICATE: "Near duplicates",
+    Fate.THRESHOLDED: "Removed by thresholds",
+}
 
 
 def flow(report: Report) -> list[Line]:
     """Return what the images found became, as parts of one bar; empty parts are left out."""
     counts = report.given.counts
-    lost = counts.inventory - counts.embedded
+    removed = _removed(report)
     parts = (
         ("Selected", counts.selected, "selected"),
-        ("Removed", counts.removed, "removed"),
-        ("Duplicates", counts.duplicate, "duplicate"),
-        ("Not usable", lost, "lost"),
+        *((_PARTS[fate], count, LOOKS[fate].kind) for fate, _, count in reversed(removed)),
+        ("Exact duplicates", counts.duplicate, "duplicate"),
+        ("Not usable", counts.samples - counts.embedded, "lost"),
     )
     return [
-        Line(label, count, percent(count, counts.inventory), 1, kind)
+        Line(label, count, percent(count, counts.samples), 1, kind)
         for label, count, kind in parts
         if count
     ]
@@ -298,53 +325,6 @@ def reading(report: Report) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def configuration(config: RunConfig) -> list[tuple[str, str, bool]]:
-    """Return key, value and whether it differs from the default, of every key that counts."""
-    defaults = dict(_flat(RunConfig.model_validate({}).model_dump(mode="json")))
-    return [
-        (key, "—" if value in ("", "null") else without_secrets(value), value != defaults.get(key))
-        for key, value in _flat(_with_selection(config.model_dump(mode="json")))
-        if config.enable_training or not key.startswith("lightly.")
-    ]
-
-
-def _with_selection(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys with those of `selection_config` alone that were set."""
-    chosen = values["selection_config"]
-    return values if chosen is None else {**values, "selection_config": _given(chosen)}
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            for place, one in enumerate(value):
-                yield from _flat(_given(one), f"{prefix}{key}[{place}].")
-        else:
-            yield prefix + key, value if isinstance(value, str) else json.dumps(value)
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was set of an entry of a list, whose other keys say nothing."""
-    inner = {
-        key: _given(value) if isinstance(value, Mapping) else value for key, value in values.items()
-    }
-    return {key: value for key, value in inner.items() if value not in (None, {}, [])}
-
-
-def model_rows(report: Report) -> list[tuple[str, str]]:
-    model = report.given.model
-    return [
-        ("Model", without_secrets(model.name)),
-        ("Weights, SHA-256", model.weights_sha256 or "—"),
-        ("Input size", f"{model.input_size} by {model.input_size} pixels"),
-        ("Embedding", f"{model.dimensions:,} numbers"),
-        ("Preprocessing", model.preprocessing or "—"),
-        ("Runtime, precision", f"{model.runtime}, {model.precision}"),
-    ]
-
-
 def failure_counts(report: Report) -> list[tuple[str, int, str]]:
     """Return outcome, how many, and the file that lists them all."""
     counted = Counter(failure.outcome for failure in report.given.failures)
@@ -352,24 +332,6 @@ def failure_counts(report: Report) -> list[tuple[str, int, str]]:
         (outcome.value, counted[outcome], f"filenames/{name}")
         for outcome, name in FILES.items()
         if counted[outcome]
-    ]
-
-
-def when(seconds: float) -> str:
-    """Return a time as `21 November 2026, 14:03 UTC`."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
-
-
-def run_rows(report: Report) -> list[tuple[str, str]]:
-    facts, mounted_at = report.given.facts, report.given.mounted_at
-    return [
-        ("Run", facts.run_id),
-        ("Input", without_secrets(facts.input_uri)),
-        *([("Mounted at", mounted_at)] if mounted_at else []),
-        ("Started", when(facts.started)),
-        ("Finished", when(facts.finished)),
-        ("Program", f"lightly-fs {__version__}"),
     ]
 
 

@@ -20,16 +20,21 @@ _READERS = 8
 def fetch(
     filenames: Sequence[str], image: Callable[[str, int], Pixels | None]
 ) -> dict[str, Pixels]:
-    """Return the thumbnails that can be had, in the order given; several are read at once."""
+    """Return the thumbnails that can be had, in the order given; several are read at once.
+
+    They are read by name, so that the frames of a video are read in one pass.
+    """
     if not filenames:
         return {}
+    by_name = sorted(filenames)
     with ThreadPoolExecutor(min(_READERS, len(filenames)), "report-images") as readers:
-        found = readers.map(lambda filename: image(filename, SIDE), filenames)
-        return {
-            filename: np.ascontiguousarray(pixels)
-            for filename, pixels in zip(filenames, found, strict=True)
-            if pixels is not None
-        }
+        found = readers.map(lambda filename: image(filename, SIDE), by_name)
+        pixels = dict(zip(by_name, found, strict=True))
+    return {
+        filename: np.ascontiguousarray(one)
+        for filename in filenames
+        if (one := pixels[filename]) is not None
+    }
 
 
 def encode(pixels: Pixels, form: str, side: int = SIDE) -> bytes:

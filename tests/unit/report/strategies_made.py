@@ -9,15 +9,18 @@ import numpy as np
 from lightly_fs.annotations.objects import PredictedObject, Predictions, PredictionsBuilder
 from lightly_fs.annotations.scores import active_learning_scores
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
+from lightly_fs.config.run import RunConfig
 from lightly_fs.report import ReportInput
 from lightly_fs.report.selection import (
     Categories,
     ClassAmounts,
+    CropEmbeddings,
     CropFacts,
     SelectionFacts,
     StrategyLine,
 )
 from lightly_fs.types import Selection
+from tests.unit.report.made import vectors
 
 WIDTH, HEIGHT = 800, 600
 CLASSES = ("person", "car", "bicycle", "traffic light")
@@ -130,6 +133,7 @@ def facts_of(run: ReportInput, **changes) -> SelectionFacts:
                 samples=boxes.samples,
                 boxes=np.concatenate([boxes.boxes[:, :2], boxes.boxes[:, :2] + boxes.boxes[:, 2:]],
                                      axis=1),
+                embedded=CropEmbeddings(vectors(len(boxes.boxes), 8), boxes.samples),
             )
         },
         "radius": (np.arange(1, n), 1.5 / np.sqrt(np.arange(1, n))),
@@ -138,7 +142,31 @@ def facts_of(run: ReportInput, **changes) -> SelectionFacts:
     return SelectionFacts(**(values | changes))
 
 
+ENTRIES = {
+    "DIVERSITY": ({"type": "EMBEDDINGS"}, {}),
+    "BALANCE": ({"type": "METADATA", "key": "weather"}, {"target": {"snow": 0.3, "rain": 0.3}}),
+    "WEIGHTS": ({"type": "SCORES", "task": "detector", "score": "uncertainty_margin"}, {}),
+    "THRESHOLD": (
+        {"type": "METADATA", "key": "lightly.sharpness"},
+        {"threshold": 20, "operation": "BIGGER"},
+    ),
+}
+"""An input and the keys of a strategy, by kind."""
+
+
+def configured(run: ReportInput, facts: SelectionFacts, **keys) -> ReportInput:
+    """Return the run as it is with these facts: its configuration has their strategies."""
+    entries = [
+        {"input": ENTRIES[line.kind][0], "strategy": {"type": line.kind, **ENTRIES[line.kind][1]}}
+        for line in facts.lines
+    ]
+    if entries:
+        keys |= {"selection_config": {"n_samples": len(run.selection.indices) or 1,
+                                      "strategies": entries}}  # fmt: skip
+    return replace(run, config=RunConfig.model_validate(keys), strategies=facts)
+
+
 def with_strategies(run: ReportInput, stopped_by: str = "n_samples", **changes) -> ReportInput:
     """Return the run as a selection by strategies."""
     chosen = Selection(run.selection.indices, run.selection.distances, stopped_by)
-    return replace(run, selection=chosen, strategies=facts_of(run, **changes))
+    return configured(replace(run, selection=chosen), facts_of(run, **changes))

@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightly_fs.report import build, build_report
-from lightly_fs.report.build import draw_maps
+from lightly_fs.report import build_report, maps
+from lightly_fs.report.maps import draw_maps
 from lightly_fs.report.statistics import draw_sets
 from lightly_fs.types import Duplicate
 from tests.unit.report.made import a_run, farthest_first, thumbnail, vectors
@@ -57,7 +57,7 @@ def test_pairs_join_a_selected_and_a_removed_image_at_their_distance():
 
 
 def test_large_runs_are_mapped_by_a_sample_with_selected_ones(monkeypatch):
-    monkeypatch.setattr(build, "MAX_MAP_POINTS", 100)
+    monkeypatch.setattr(maps, "MAX_MAP_POINTS", 100)
     given = vectors(1000)
     sets = draw_sets(1000, farthest_first(given, 200).indices, 1)
     for drawn in draw_maps(given, sets):
@@ -68,7 +68,7 @@ def test_large_runs_are_mapped_by_a_sample_with_selected_ones(monkeypatch):
 
 def test_what_was_sampled_is_said(monkeypatch):
     assert build_report(a_run()).notes == []
-    monkeypatch.setattr(build, "MAX_MAP_POINTS", 20)
+    monkeypatch.setattr(maps, "MAX_MAP_POINTS", 20)
     assert build_report(a_run()).notes == [
         "The maps: measured on 20 of 40 candidates (seed 1)."
     ]  # fmt: skip

@@ -15,7 +15,8 @@ from lightly_fs.report import build_report, write_report
 from lightly_fs.report.figures import PROPERTY_LABELS, draw
 from lightly_fs.report.html import render_html
 from lightly_fs.report.pdf import render_pdf
-from lightly_fs.report.summary import configuration, sums
+from lightly_fs.report.run_words import configuration
+from lightly_fs.report.summary import sums
 from lightly_fs.types import Duplicate, Failure, Outcome
 from tests.conftest import need
 from tests.unit.report.made import a_run

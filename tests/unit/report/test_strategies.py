@@ -10,16 +10,18 @@ import pytest
 
 from lightly_fs.annotations.tasks import TaskType
 from lightly_fs.report import build_report, write_report
+from lightly_fs.report.fates import Fate
 from lightly_fs.report.figures import draw
 from lightly_fs.report.html import render_html
 from lightly_fs.report.json_v2 import render_json
+from lightly_fs.report.lettering import shown
 from lightly_fs.report.pdf import render_pdf
 from lightly_fs.report.selection import Categories, ClassAmounts, SelectionFacts, StrategyLine
 from lightly_fs.report.strategy_words import budget_words, class_words
-from lightly_fs.report.summary import STOPPED, lead, sums
+from lightly_fs.report.summary import STOPPED, count_of, lead, sums
 from lightly_fs.selection.choose import Stop
 from tests.unit.report.made import a_run, thumbnail
-from tests.unit.report.strategies_made import detections, schema, with_strategies
+from tests.unit.report.strategies_made import configured, detections, schema, with_strategies
 from tests.unit.report.test_report import text_of
 
 FIRST = "DIVERSITY of EMBEDDINGS"
@@ -74,18 +76,19 @@ def test_the_same_selection_makes_the_same_bytes(active, figures):
 def test_the_document_tells_how_the_selection_was_made(active, text):
     assert "The 4 strategies together chose 25 % of them" in text
     assert "because the number of samples that was asked for was reached" in text
-    assert f"1 {FIRST}" in text
-    assert re.search(r"4 THRESHOLD of METADATA lightly.sharpness > 20 23 ", text)
+    assert re.search(r"1 Diversity embeddings 1 0\.\d\d 0\.\d\d ", text)
+    assert re.search(r"2 Balance metadata weather snow 30 %, .*?1 0\.\d\d 0\.\d\d ", text)
+    assert "3 Weights score uncertainty_margin of detector 1 " in text
+    assert "4 Threshold metadata lightly.sharpness > 20 — — 23 " in text
     assert "The next 89 samples would bring it from" in text
-    made = active.strategies
-    for title, count in (
-        ("Removed by thresholds", 23),
-        ("Near duplicates, at a distance of up to 0.05", made.n_near_duplicates),
-        ("Not picked", made.n_passed_over),
-        ("Selected", 30),
+    for title, fate, count in (
+        ("Removed by thresholds", Fate.THRESHOLDED, 23),
+        ("Near duplicates, at a distance of up to 0.05", Fate.NEAR_DUPLICATE, 22),
+        ("Not chosen", Fate.NOT_CHOSEN, 45),
+        ("Selected", Fate.SELECTED, 30),
     ):
+        assert count_of(active, fate) == count
         assert re.search(rf"{re.escape(title)} {count} ", text)
-    assert 23 + made.n_near_duplicates + made.n_passed_over + 30 == 120
 
 
 def test_the_document_tells_of_classes_objects_groups_and_invalid_files(active, text):
@@ -110,7 +113,7 @@ def test_the_page_has_the_same_sections_and_anchors(active, page):
     assert page.count("<script") == 1
     pictures = [*active.strategies.boxes.values(), *active.strategies.crops.values()]
     assert sum(map(len, pictures)) == 6 + 6 + 18
-    for each in ("Near duplicates", "Invalid annotation files", FIRST, "stands for"):
+    for each in ("Near duplicates", "Invalid annotation files", "Diversity", "stands for"):
         assert each in page
 
 
@@ -118,7 +121,7 @@ def test_the_sums_name_what_removed_an_image(active):
     lines = {each.label: each.count for each in sums(active)}
     assert lines["removed by thresholds"] == 23
     assert sum(lines[label] for label in (
-        "removed by thresholds", "near duplicates: another image stands for them", "not picked"
+        "removed by thresholds", "near duplicates: another image stands for them", "not chosen"
     )) == active.given.counts.removed  # fmt: skip
     assert "Thresholds removed 23 of them" in lead(active)
 
@@ -148,7 +151,7 @@ def test_near_duplicates_before_a_method_are_told_without_strategies():
     report = build_report(run)
     lines = {each.label: each.count for each in sums(report)}
     assert lines["near duplicates: another image stands for them"] == 2
-    assert lines["removed: a selected image stands for them"] == 13
+    assert lines["not chosen: a selected image stands for them"] == 13
     assert "2 are near duplicates. The coreset method chose 25 % of them" in lead(report)
     text = " ".join(text_of(render_pdf(report, draw(report))).split())
     assert "Near duplicates, at a distance of up to 0.02 2 10 %" in text
@@ -161,7 +164,7 @@ def test_predictions_beside_a_method_add_their_section_alone():
     facts = replace(run.strategies, lines=[], numeric={}, categorical={}, distributions={},
                     typicality={}, near_duplicates=None, radius=None, crops={},
                     thresholded=np.empty(0, np.int64), invalid_files=())  # fmt: skip
-    report = build_report(replace(run, strategies=facts))
+    report = build_report(configured(run, facts))
     page = render_html(report, draw(report))
     assert 'id="objects"' in page
     assert not re.search('id="(strategies|inputs|left-out)"', page)
@@ -169,7 +172,7 @@ def test_predictions_beside_a_method_add_their_section_alone():
 
 def test_only_what_is_active_has_a_section():
     run = a_run(20, 5)
-    report = build_report(replace(run, strategies=SelectionFacts(lines=[line(5)])))
+    report = build_report(configured(run, SelectionFacts(lines=[line(5)])))
     figures = draw(report)
     assert [name for name in figures if STRATEGY_PLOTS.match(name)] == ["objectives"]
     text = text_of(render_pdf(report, figures))
@@ -262,6 +265,67 @@ def test_every_image_is_read_once_as_thumbnail_and_once_for_boxes_and_crops():
     assert len(asked) == len(set(asked))
 
 
+def test_pictures_of_predictions_and_crops_stay_on_one_page(active, figures):
+    pages = text_of(render_pdf(active, figures)).split("\f")
+    made = active.strategies
+    for found, width in ((made.boxes, 42), (made.crops, 22)):
+        for pictures in found.values():
+            names = {shown(active.given.filenames[each.row], width) for each in pictures}
+            assert any(all(name in page for name in names) for page in pages)
+    for words in ("Selected images with their predicted objects", "Crops of selected images"):
+        (first, *_) = [page for page in pages if words in page]
+        after = first[first.index(words) :]
+        assert ".jpg" in after, "the words stand alone at the foot of a page"
+
+
+def test_scores_that_are_all_the_same_are_a_sentence():
+    run = with_strategies(a_run(40, 8))
+    made = run.strategies.predictions["detector"]
+    labels = replace(made, scores=np.ones_like(made.scores))
+    scores = {"detector": {"object_frequency": np.arange(40.0), "certainty": np.zeros(40)}}
+    facts = replace(run.strategies, predictions={"detector": labels}, scores=scores, crops={},
+                    numeric={"same": np.full(40, 3.0)}, typicality={})  # fmt: skip
+    report = build_report(configured(run, facts))
+    figures = draw(report)
+    drawn = re.findall("<!-- (.*?) -->", figures["task_0_scores"].svg.decode())
+    assert "object_frequency" in drawn
+    assert not {"certainty", "score of each object"} & set(drawn)
+    assert "numbers" not in figures
+    text = " ".join(text_of(render_pdf(report, figures)).split())
+    assert "Every object has a score of 1, as labels have" in text
+    assert "Scores that are the same for every image are not drawn." in text
+    assert "Numbers that are the same for every image are not drawn." in text
+    assert re.search("certainty 40 0.000 0.000 0.000", text)
+    same = {"detector": {"certainty": np.zeros(40)}}
+    only = build_report(configured(run, replace(facts, scores=same)))
+    assert "task_0_scores" not in draw(only)
+
+
+def test_crops_are_told_as_embeddings_of_their_own(active, written):
+    task = written["predictionTaskInformation"]["detector"]["detectionTaskInformation"]
+    told = task["cropEmbeddingInformation"]
+    owners = active.given.strategies.crops["EMBEDDINGS detector"].embedded.samples
+    n_selected = int(np.isin(owners, active.sets.selected).sum())
+    near = told["distanceToNearestNeighborInSet"]
+    assert sum(near["input"]["counts"]) == len(owners)
+    assert sum(near["selected"]["counts"]) == n_selected
+    assert sum(told["distanceToCoverInput"]["selected"]["counts"]) == len(owners)
+    chosen = {active.given.filenames[row] for row in active.sets.selected}
+    for drawn in told["scatterPlotData"].values():
+        assert len(drawn["input2dEmbeddings"]) == len(owners)
+        assert len(drawn["selectedExcludingDatapool2dEmbeddings"]) == n_selected
+        assert {one["filename"] for one in drawn["exampleImages"]} <= chosen
+    pretagged = written["predictionTaskInformation"]["lightly_pretagging"]
+    assert "cropEmbeddingInformation" not in pretagged["detectionTaskInformation"]
+
+
+def test_strategies_that_are_not_the_configurations_are_refused():
+    run = with_strategies(a_run(40, 8))
+    facts = replace(run.strategies, lines=run.strategies.lines[:2])
+    with pytest.raises(ValueError, match="2 strategies of a configuration of 4"):
+        build_report(replace(run, strategies=facts))
+
+
 def test_scores_of_a_task_are_not_drawn_again_as_inputs():
     run = with_strategies(a_run(40, 8))
     scores = run.strategies.scores["detector"]["uncertainty_margin"]
@@ -291,7 +355,7 @@ def test_the_first_and_the_last_tenth_of_the_picks_are_averaged():
     run = a_run(60, 25)
     objectives = np.arange(25, 0, -1) / 25
     one = StrategyLine(FIRST, "EMBEDDINGS", "DIVERSITY", objectives)
-    made = build_report(replace(run, strategies=SelectionFacts([one]))).strategies
+    made = build_report(configured(run, SelectionFacts([one]))).strategies
     assert made.starts == pytest.approx([objectives[:3].mean()])
     assert made.ends == pytest.approx([objectives[-3:].mean()])
 
@@ -300,7 +364,7 @@ def test_the_first_and_the_last_tenth_of_the_picks_are_averaged():
 def test_every_reason_to_stop_is_said_in_words(reason):
     facts = SelectionFacts([line(3)])
     run = a_run(9, 3)
-    run = replace(run, selection=replace(run.selection, stopped_by=reason), strategies=facts)
+    run = configured(replace(run, selection=replace(run.selection, stopped_by=reason)), facts)
     assert reason in STOPPED
     assert reason not in lead(build_report(run)).replace("all ", "")
 
@@ -318,7 +382,7 @@ def test_every_reason_to_stop_is_said_in_words(reason):
 )  # fmt: skip
 def test_the_budget_is_said_for_the_next_or_the_last_samples(curve, k, words):
     run = a_run(320, k)
-    made = build_report(replace(run, strategies=SelectionFacts([line(k)], radius=curve))).strategies
+    made = build_report(configured(run, SelectionFacts([line(k)], radius=curve))).strategies
     assert budget_words(made).endswith(words)
 
 
@@ -328,7 +392,7 @@ MANY = tuple(f"class {i} $a_b$ <b>漢字</b>{' long' * (i % 9)}" for i in range(
 def odd(n, k, **changes):
     rng = np.random.default_rng(0)
     values = {
-        "lines": [line(k, text="WEIGHTS of METADATA " + "very.long.key." * 20 + "$x^2$ 漢")] * 30,
+        "lines": [line(k, "WEIGHTS", "WEIGHTS of METADATA " + "very.long.key." * 20)] * 30,
         "categorical": {
             "many $x$": Categories(MANY, rng.integers(0, 200, n)),
             "one": Categories(("only",), np.zeros(n, np.int64)),

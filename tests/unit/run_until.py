@@ -1,0 +1,39 @@
+"""A run with a datapool; end without a word, by kill -9, at the n-th write from the update on.
+
+run_until.py ALLOWED WORD…
+"""
+
+import itertools
+import os
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from lightly_fs import pipeline
+from lightly_fs.config import load_config
+from lightly_fs.datasource.output import Output
+
+steps = threading.Lock()
+whole_put = Output.put
+begun = False
+left = itertools.count(int(sys.argv[1]), -1)
+
+
+def put(self, relative, local):
+    """Write a file; the one that is the last allowed is torn, or whole, and then all ends."""
+    global begun
+    with steps:
+        begun = begun or relative.startswith("samples/")
+        if begun and next(left) == 0:
+            path = (self.root / relative).with_name(".lightly-fs-0123456789abcdef.tmp")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(local.read_bytes()[: local.stat().st_size // 2])
+            os.kill(os.getpid(), 9)
+        return whole_put(self, relative, local)
+
+
+if __name__ == "__main__":
+    Output.put = put
+    pipeline.run(load_config(sys.argv[2:]), {})
