@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from lightly_fs.datasource.ranged import RangedReadError
 from lightly_fs.decoding.corrupt import CorruptImage, check_size
 from lightly_fs.decoding.video_container import HEAD_BYTES, ends_in_index, told_bytes
+from lightly_fs.decoding.video_input import VideoInput
 from lightly_fs.types import Outcome, VideoFacts
 
 if TYPE_CHECKING:
@@ -94,14 +95,14 @@ class VideoFile:
         if not file.size:
             raise VideoError(Outcome.CORRUPT, "empty file")
         self._file = file
-        self._handle = file.handle()
+        self._input = VideoInput(file.handle())
         self._max_pixels = max_pixels
         self.problems: list[str] = []
         try:
             self.container = self._opened()
             self.stream = self._video_stream()
         except BaseException:
-            self._handle.close()
+            self._input.close()
             raise
         self.use_threads(threads)
 
@@ -120,7 +121,7 @@ class VideoFile:
             VideoError: The file cannot be opened any more.
         """
         self.container.close()
-        self._handle.seek(0)
+        self._input.seek(0)
         self.container = self._opened()
         self.stream = self._video_stream()
         self.use_threads(threads)
@@ -129,11 +130,6 @@ class VideoFile:
     def name(self) -> str:
         """The container's kind, as FFmpeg names it."""
         return self.container.format.name
-
-    @property
-    def tells_errors(self) -> bool:
-        """Whether the decoder says which frames it had to guess; that for H.265 does not."""
-        return self.stream.codec_context.codec.canonical_name != "hevc"
 
     @property
     def time_base(self) -> Fraction:
@@ -186,6 +182,8 @@ class VideoFile:
         failed = self._file.error
         if failed is not None:
             raise VideoError(failed.outcome, failed.reason) from error
+        if self._input.error is not None:
+            raise self._input.error
 
     def entries(self, step: float) -> list[Entry]:
         """Return keyframes at which decoding may begin, about `step` seconds apart, in order.
@@ -204,6 +202,7 @@ class VideoFile:
             except (av.FFmpegError, OSError, RangedReadError) as error:
                 self.check_file(error)
                 return []
+            self.check_file()
         index = self.stream.index_entries
         if len(index) < 2 or not self._reaches_the_end(index[len(index) - 1].timestamp):
             return []
@@ -289,21 +288,27 @@ class VideoFile:
 
     def close(self) -> None:
         self.container.close()
-        self._handle.close()
+        self._input.close()
 
     def _opened(self) -> InputContainer:
         try:
-            return av.open(self._handle, mode="r", buffer_size=_BUFFER_BYTES)
+            container = av.open(self._input, mode="r", buffer_size=_BUFFER_BYTES)
         except (av.FFmpegError, OSError, ValueError, RangedReadError) as error:
             self.check_file(error)
             raise VideoError(Outcome.CORRUPT, self._why_not(error)) from error
+        try:
+            self.check_file()
+        except BaseException:
+            container.close()
+            raise
+        return container
 
     def _why_not(self, error: Exception) -> str:
         """Return why the container cannot be opened, in words that name what to do."""
         if self._ends_in_index():
             return _CUT_INDEX
-        self._handle.seek(0)
-        head = bytes(self._handle.read(12))
+        with self._file.handle() as handle:
+            head = bytes(handle.read(12) or b"")
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
             return (
                 "truncated: the index (moov) is missing, as when a recording was not finished "

@@ -1,4 +1,4 @@
-"""Compiled inner loop of shrinking video frames. Importing this module imports numba."""
+"""Compiled inner loops of shrinking video frames. Importing this module imports numba."""
 
 from __future__ import annotations
 
@@ -35,3 +35,22 @@ def halve(plane: NDArray[Any], small: NDArray[Any]) -> None:
             left = np.uint32(above[2 * x]) + np.uint32(below[2 * x])
             right = np.uint32(above[2 * x + 1]) + np.uint32(below[2 * x + 1])
             row[x] = (left + right + np.uint32(2)) >> np.uint32(2)
+
+
+@_compiled
+def interleave(
+    red: NDArray[np.uint8], green: NDArray[np.uint8], blue: NDArray[np.uint8], pixels: NDArray[Any]
+) -> None:
+    """Write three planes, whose rows may be longer, as pixels.
+
+    Args:
+        red: (h, w or more).
+        green: Likewise.
+        blue: Likewise.
+        pixels: (h, w, 3) uint8.
+    """
+    height, width, _ = pixels.shape
+    for y in range(height):
+        r, g, b, row = red[y], green[y], blue[y], pixels[y]
+        for x in range(width):
+            row[x, 0], row[x, 1], row[x, 2] = r[x], g[x], b[x]

@@ -19,6 +19,8 @@ from lightly_fs.decoding.images import PROPERTY_SIDE, DecodeSettings
 from lightly_fs.decoding.raster import Pixels
 
 _RGB = "rgb24"
+_PLANES = "gbrp"
+"""What is scaled to: swscale has fast code for colours in planes, and none for `rgb24`."""
 _HALVED: Mapping[str, tuple[int, int, type[np.unsignedinteger[Any]]]] = {
     "yuv420p": (2, 2, np.uint8),
     "yuvj420p": (2, 2, np.uint8),
@@ -113,10 +115,10 @@ class FrameScaler:
         # of a row one colour. One thread: the others decode meanwhile.
         flags = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
         try:
-            scaled = scaler.reformat(frame, width, height, _RGB, interpolation=flags, threads=1)
+            scaled = scaler.reformat(frame, width, height, _PLANES, interpolation=flags, threads=1)
         except (av.FFmpegError, ValueError) as error:
             raise CorruptImage(f"unsupported (pixel format {frame.format.name})") from error
-        return upright(packed(scaled), turns)
+        return upright(interleaved(scaled), turns)
 
 
 def pixels_bytes(width: int, height: int) -> int:
@@ -150,6 +152,16 @@ def packed(frame: VideoFrame) -> Pixels:
     """Return a copy of an RGB frame's pixels, (H, W, 3), without the padding of its rows."""
     rows = samples(frame, 0, np.uint8)
     return np.ascontiguousarray(rows[:, : 3 * frame.width]).reshape(frame.height, frame.width, 3)
+
+
+def interleaved(frame: VideoFrame) -> Pixels:
+    """Return the pixels of a frame whose colours lie in planes (green, blue, red), (H, W, 3)."""
+    from lightly_fs.decoding.video_kernels import interleave
+
+    green, blue, red = (samples(frame, plane, np.uint8) for plane in range(3))
+    pixels = np.empty((frame.height, frame.width, 3), np.uint8)
+    interleave(red, green, blue, pixels)
+    return pixels
 
 
 def samples(frame: VideoFrame, plane: int, kind: type[np.unsignedinteger[Any]]) -> NDArray[Any]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 
 from lightly_fs.datasource.ranged import RangedReadError
 from lightly_fs.decoding.images import DecodeSettings
-from lightly_fs.decoding.video_file import Entry, ReadableFile, VideoError, VideoFile
+from lightly_fs.decoding.video_file import ReadableFile, VideoError, VideoFile
+from lightly_fs.decoding.video_runs import Run, Video
 from lightly_fs.decoding.video_sampling import Picker, Position, Sampling
 from lightly_fs.decoding.video_scaling import FrameScaler
 from lightly_fs.decoding.video_unit import LostKeyframe, Row, Unit
-from lightly_fs.types import Failure, Outcome, Sample, VideoFacts
+from lightly_fs.types import Failure, Outcome, Sample
 
 OpenFile = Callable[[Sample], ReadableFile]
 
@@ -29,65 +28,6 @@ _LARGE_FILE = 64 << 20
 
 class _Stopped(Exception):
     """Nobody waits for this unit's frames any more."""
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """A unit that is being decoded, and what came out of it.
-
-    Attributes:
-        first: Number of its first segment.
-        rows: Frames that nobody has taken yet.
-        opening: Timestamp and hash of its first frame.
-        void: It turned out that the unit before goes on instead.
-        ended: Everything has come out; `unit` tells how it ended.
-        unit: The decoder's books.
-    """
-
-    first: int
-    rows: deque[Row] = field(default_factory=deque)
-    opening: tuple[int | None, bytes] | None = None
-    void: bool = False
-    ended: bool = False
-    unit: Unit | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Video:
-    """A video on its way; everything is guarded by the schedule's condition.
-
-    Attributes:
-        owners: By segment, the run that decodes it; None where none does. Empty until the
-            container is open.
-        runs: By their first segment.
-        lost: Segments at which no run may begin.
-        shared: Whether several threads may decode it.
-        facts: Known once a run has reached the end.
-        failure: Why nothing of it can be used.
-    """
-
-    sample: Sample
-    start: Position | None
-    taken: bool = False
-    file: ReadableFile | None = None
-    entries: Sequence[Entry] = ()
-    owners: list[Run | None] = field(default_factory=list)
-    runs: dict[int, Run] = field(default_factory=dict)
-    lost: set[int] = field(default_factory=set)
-    shared: bool = False
-    time_base: Fraction = Fraction(1)
-    facts: VideoFacts | None = None
-    container_problems: Sequence[str] = ()
-    failure: Failure | None = None
-
-    def void(self, run: Run) -> int:
-        """Forget a run; return how many rows that frees."""
-        freed = len(run.rows)
-        run.void = True
-        run.rows.clear()
-        self.lost.add(run.first)
-        self.owners = [None if owner is run else owner for owner in self.owners]
-        return freed
 
 
 class Schedule:
@@ -155,7 +95,7 @@ class Schedule:
                     raise self._error
                 if video.failure is not None:
                     return video.failure
-                run = _first_run(video) if first is None else video.runs.get(first)
+                run = video.first_run() if first is None else video.runs.get(first)
                 self._head_run = run
                 if run is not None and (run.rows or run.ended):
                     rows = list(run.rows)
@@ -169,11 +109,13 @@ class Schedule:
     def leave(self, video: Video) -> None:
         """Forget a video that is used up."""
         with self._changed:
+            video.left, video.shared = True, False
             for run in video.runs.values():
                 if not run.void:
                     self._held -= video.void(run)
             self._changed.notify_all()
-        if video.file is not None:
+            unread = not video.readers
+        if unread and video.file is not None:
             video.file.close()
 
     def close(self) -> None:
@@ -256,8 +198,9 @@ class Schedule:
             return None
         alone = not entries or not self._sampling.is_all
         large = self._videos[-1] is video or video.sample.size >= _LARGE_FILE
-        # What threads of one decoder guess is never the same: it must be told, to be undone.
-        if alone and large and (entries or file.tells_errors):
+        # What threads of one decoder guess is never the same, and not always told. Where nothing
+        # tells a file whole, one thread decodes it.
+        if alone and large and entries:
             file.use_threads(self._n_threads)
         first = 0
         if video.start is not None:
@@ -275,7 +218,21 @@ class Schedule:
 
     def _decode(self, video: Video, run: Run, file: VideoFile, scaler: FrameScaler) -> None:
         """Decode a unit to its end, and say how it ended."""
-        begins = run is _first_run(video)
+        with self._changed:
+            if video.left:
+                return
+            video.readers += 1
+        try:
+            self._decode_unit(video, run, file, scaler)
+        finally:
+            with self._changed:
+                video.readers -= 1
+                unread = video.left and not video.readers
+            if unread and video.file is not None:
+                video.file.close()
+
+    def _decode_unit(self, video: Video, run: Run, file: VideoFile, scaler: FrameScaler) -> None:
+        begins = run is video.first_run()
         file.problems.clear()
         unit = Unit(
             video=file,
@@ -391,8 +348,3 @@ class Schedule:
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
-
-
-def _first_run(video: Video) -> Run | None:
-    """Return the run with which a video begins, once it is divided."""
-    return video.runs[min(video.runs)] if video.runs else None

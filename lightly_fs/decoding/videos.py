@@ -13,8 +13,9 @@ from lightly_fs.cpus import usable_cpus
 from lightly_fs.datasource.ranged import RangedFile
 from lightly_fs.decoding.images import DecodeSettings
 from lightly_fs.decoding.video_frames import FrameExtractor
+from lightly_fs.decoding.video_runs import Video
 from lightly_fs.decoding.video_sampling import Position, Sampling
-from lightly_fs.decoding.video_schedule import Schedule, Video
+from lightly_fs.decoding.video_schedule import Schedule
 from lightly_fs.decoding.video_unit import Row
 from lightly_fs.types import (
     Failure,
