@@ -47,7 +47,7 @@ _at = click.option(
 
 @click.group()
 def datapool() -> None:
-    """Look into a datapool, go back to an earlier state, bring files in and out.
+    """Look into a datapool, go back to a state, import, export.
 
     LOCATION is the datapool's folder, mounted or not, or s3://bucket/prefix.
     """

@@ -51,7 +51,6 @@ HARMLESS: dict[str, tuple[tuple[Any, ...], str]] = {
     "object_level.task_name": (("",), _TASK),
     "object_level.crop_dataset_name": (("",), _TASK),
     "object_level.padding": ((0.0,), "is now `crops.padding`"),
-    "show_video_sampling_timeline": ((True, False), _LATER),
     "lightly.resize": ((-1, ""), _PLATFORM),
     "lightly.upload": (("", None), _PLATFORM),
 }

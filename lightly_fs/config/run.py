@@ -226,6 +226,9 @@ class RunConfig(Frozen):
         "auto", description="Write embeddings as CSV too; auto: up to 50 million values."
     )
     n_example_images: int = Field(6, ge=0, description="Retained/removed pairs; must be even.")
+    show_video_sampling_timeline: bool = Field(
+        default=True, description="Draw when in each video frames were selected, in 20 of them."
+    )
     memory_requirement_in_GB: float = Field(  # noqa: N815 - the container's name
         2.0, gt=0, description="Largest distance matrix held for report statistics."
     )
@@ -337,6 +340,7 @@ _SINCE_0_4 = (
     "video",
     "datapool",
     "datasource",
+    "show_video_sampling_timeline",
 )
 _OPERATIONAL = (
     "input_dir",
@@ -364,5 +368,6 @@ _AFTER_EMBEDDING = (
     "output_image_format",
     "embeddings_csv",
     "n_example_images",
+    "show_video_sampling_timeline",
     "memory_requirement_in_GB",
 )

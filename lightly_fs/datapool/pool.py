@@ -146,7 +146,8 @@ class Pool:
         if problem:
             raise ModelError(
                 f"the datapool `{self.uri}` holds {problem}",
-                hint="use that model; or another `datapool.name`; or begin again with "
+                hint="use that model; or another `datapool.name`; or embed everything again: "
+                "datasource.process_all=True; or begin again with "
                 f"`lightly-fs datapool reset {self.uri}` (a rollback brings it back; `lightly-fs "
                 "datapool export` keeps its embeddings as a file). Training gives a new model "
                 "each time: train once, then run with `checkpoint`",

@@ -50,11 +50,22 @@ class Inventory:
         digest: SHA-256 over all rows; equal digests are equal inventories.
     """
 
-    def __init__(self, table: pa.Table, other_files: int = 0) -> None:
+    def __init__(
+        self, table: pa.Table, other_files: int = 0, other_videos: Iterable[str] = ()
+    ) -> None:
+        """Sort rows.
+
+        Args:
+            table: With the columns of `SCHEMA`.
+            other_files: What lies beside them and is neither image nor video.
+            other_videos: Videos that are listed, but of no run on this inventory; no image may
+                have the name of one of their frames.
+        """
         order = pc.sort_indices(table["filename"])
         self.table = table.select(SCHEMA.names).take(order).cast(SCHEMA).combine_chunks()
         self.other_files = other_files
         self.digest = _digest(self.table)
+        self._other_videos = frozenset(other_videos)
         self._shards: dict[int, Shards] = {}
 
     def __len__(self) -> int:
@@ -83,7 +94,7 @@ class Inventory:
     def shards(self, shard_size: int) -> Shards:
         """Return the units of work: `shard_size` images each, then videos."""
         if shard_size not in self._shards:
-            self._shards[shard_size] = Shards(self.table, shard_size, self.take)
+            self._shards[shard_size] = Shards(self.table, shard_size, self.take, self._other_videos)
         return self._shards[shard_size]
 
     def write(self, path: Path) -> None:

@@ -51,6 +51,7 @@ class Shards(Sequence[Shard]):
         table: pa.Table,
         shard_size: int,
         samples: Callable[[NDArray[np.int64]], list[Sample]],
+        other_videos: frozenset[str] = frozenset(),
     ) -> None:
         """Part an inventory.
 
@@ -58,6 +59,7 @@ class Shards(Sequence[Shard]):
             table: The inventory's, sorted by filename.
             shard_size: Images per shard.
             samples: Returns the samples of rows.
+            other_videos: Videos beside those of the table, whose frames have names, too.
         """
         self._samples = samples
         videos = video_rows(table)
@@ -65,7 +67,7 @@ class Shards(Sequence[Shard]):
         self._parts = [images[at : at + shard_size] for at in range(0, len(images), shard_size)]
         self._n_images = len(self._parts)
         self._parts += _packed(videos, table["size"].take(videos).to_numpy())
-        self._names = set(table["filename"].take(videos).to_pylist())
+        self._names = {*table["filename"].take(videos).to_pylist(), *other_videos}
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -101,7 +103,7 @@ class Shards(Sequence[Shard]):
     @staticmethod
     def _refusal(image: Sample) -> Failure:
         video = (frame_of(image.filename) or ("",))[0]
-        reason = f"it has the name of a frame of `{video}`, which is a video of this inventory"
+        reason = f"it has the name of a frame of `{video}`, which is listed, too"
         return Failure(image.filename, Outcome.UNREADABLE, reason)
 
 

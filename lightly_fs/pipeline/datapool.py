@@ -123,7 +123,8 @@ class PoolRun:
         if self.from_scratch:
             return self.listed
         rows = pa.array(self.known.to_process)
-        return Inventory(self.listed.table.take(rows), self.listed.other_files)
+        videos = [video.filename for video in self.listed.videos]
+        return Inventory(self.listed.table.take(rows), self.listed.other_files, videos)
 
     def told(self) -> str:
         """Say in one line what is new."""

@@ -13,6 +13,7 @@ from lightly_fs.artifacts.embedded_table import FrameColumns
 from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.artifacts.videos_table import VideoCounts
 from lightly_fs.config.run import RunConfig
+from lightly_fs.report.datapool import DatapoolFacts, DatapoolReport, datapool_report
 from lightly_fs.report.examples import Pair, choose_pairs, closest_removed
 from lightly_fs.report.fates import fates
 from lightly_fs.report.maps import Map, draw_maps
@@ -54,6 +55,7 @@ class ReportInput:
         videos: Those that gave frames, with what became of these, sorted by filename.
         frames: Which frame each candidate is; None where there is not a single one.
         preselected: What the datapool had selected before; None without one, and from scratch.
+        datapool: What the run found in its datapool; None without one.
         left_over: Candidates that are in no whole sequence, where sequences were selected.
     """
 
@@ -74,6 +76,7 @@ class ReportInput:
     videos: Sequence[VideoCounts] = ()
     frames: FrameColumns | None = None
     preselected: Preselected | None = None
+    datapool: DatapoolFacts | None = None
     left_over: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
@@ -90,6 +93,7 @@ class Report:
         notes: What was measured on a sample, in sentences.
         thumbnails: By filename, of all examples that could be read.
         strategies: None for a selection by `method`.
+        datapool: None without a datapool that had selected something.
     """
 
     given: ReportInput
@@ -107,14 +111,20 @@ class Report:
     notes: Sequence[str]
     thumbnails: Mapping[str, Pixels]
     strategies: StrategyReport | None = None
+    datapool: DatapoolReport | None = None
 
 
 def build_report(given: ReportInput) -> Report:
     """Compute the statistics, maps and examples of a run. The same input gives the same values."""
     _check(given)
     sets = draw_sets(len(given.filenames), given.selection.indices, given.config.seed)
-    statistics = embedding_statistics(given.vectors, sets, given.config.memory_requirement_in_GB)
-    maps = draw_maps(given.vectors, sets)
+    earlier = None if given.preselected is None else given.preselected.vectors
+    memory_gb = given.config.memory_requirement_in_GB
+    statistics = embedding_statistics(given.vectors, sets, memory_gb, earlier)
+    maps = draw_maps(given.vectors, sets, earlier)
+    datapool = None
+    if given.preselected is not None:
+        datapool = datapool_report(given.vectors, sets, given.preselected, statistics.gaps)
     pairs = choose_pairs(statistics.cover, sets.selected, given.config.n_example_images)
     length = given.config.selected_sequence_length
     shown = sets.selected[::length][:MAX_GALLERY]
@@ -129,9 +139,12 @@ def build_report(given: ReportInput) -> Report:
             sets,
             sets.selected[::length],
             (given.filenames, given.image),
-            given.config.memory_requirement_in_GB,
+            memory_gb,
         )
     wanted = _wanted(given, maps, [*pairs, *replaced.values()], shown)
+    if datapool is not None:
+        new = (given.filenames[one.row] for one in datapool.farthest)
+        wanted = list(dict.fromkeys([*wanted, *new]))
     if strategies is not None:
         near = (given.filenames[row] for row in wanted_rows(strategies))
         wanted = list(dict.fromkeys([*wanted, *near]))
@@ -151,6 +164,7 @@ def build_report(given: ReportInput) -> Report:
         notes=_notes(statistics, sets, maps),
         thumbnails=fetch(wanted, given.image),
         strategies=strategies,
+        datapool=datapool,
     )
 
 

@@ -24,12 +24,17 @@ from lightly_fs.report.charts import (
     new_figure,
     rendered,
 )
+from lightly_fs.report.datapool_figures import draw_datapool
 from lightly_fs.report.examples import Pair
 from lightly_fs.report.fates import LOOKS, Fate, removal
+from lightly_fs.report.frames import caption
 from lightly_fs.report.lettering import FONTS, mono_font, mono_letters, shown
 from lightly_fs.report.maps import Map
 from lightly_fs.report.statistics import Comparison
 from lightly_fs.report.thumbnails import SIDE, Pixels
+from lightly_fs.report.timeline import timeline_figure
+from lightly_fs.report.video_words import TIMELINE
+from lightly_fs.report.videos import timelines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +77,10 @@ def draw(report: Report) -> dict[str, Drawing]:
             from lightly_fs.report.training import training_figure
 
             made["training"] = rendered(training_figure(report.given.training))
+        if lines := timelines(report.given):
+            made[TIMELINE] = rendered(timeline_figure(lines))
+        if report.datapool is not None:
+            made |= draw_datapool(report.datapool)
         for number, pair in enumerate(report.pairs):
             png = _pair(report, pair)
             if png is not None:
@@ -142,7 +151,14 @@ def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
         x, y = drawn.points[became == fate].T
         axes.scatter(
             x, y, s=size * looks.scale, c=looks.colour, marker=looks.marker, linewidths=0,
-            label=looks.label,
+            label=looks.label, zorder=1 + fate / 10,
+        )  # fmt: skip
+    if len(drawn.earlier):
+        # Above the other candidates, below what was added.
+        x, y = drawn.earlier.T
+        axes.scatter(
+            x, y, s=1.5 * size, c=FAINT, marker="D", linewidths=0, label="Selected before",
+            zorder=1 + (Fate.SELECTED - 0.5) / 10,
         )  # fmt: skip
     axes.margins(0.06, 0.09)  # half a photograph: none reaches over the frame
     if images:
@@ -152,7 +168,7 @@ def _map(report: Report, drawn: Map, *, images: bool) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(True)
     larger = max(1.0, (14 / size) ** 0.5)
-    figure.legend(loc="outside upper right", ncols=len(LOOKS), markerscale=larger)
+    figure.legend(loc="outside upper right", ncols=len(LOOKS) + 1, markerscale=larger)
     return figure
 
 
@@ -185,8 +201,9 @@ def _pair(report: Report, pair: Pair) -> bytes | None:
     """Return the selected beside the removed image as PNG, or None when neither could be read."""
     from PIL import Image, ImageDraw, ImageFont
 
-    names = [report.given.filenames[row] for row in (pair.selected, pair.removed)]
-    pictures = [report.thumbnails.get(name) for name in names]
+    rows = (pair.selected, pair.removed)
+    names = [caption(report.given, row) for row in rows]
+    pictures = [report.thumbnails.get(report.given.filenames[row]) for row in rows]
     if all(picture is None for picture in pictures):
         return None
     title = ImageFont.truetype(FONTS / "Inter-SemiBold.otf", 17)

@@ -34,7 +34,7 @@ def video_of(given: ReportInput, row: int) -> str | None:
     return given.videos[int(given.frames.videos[row])].facts.filename
 
 
-def label(given: ReportInput, row: int) -> str:
+def caption(given: ReportInput, row: int) -> str:
     """Return what a candidate is called below its picture.
 
     Of a frame that is its video and its time, or its number where there are no timestamps; of an
@@ -53,7 +53,7 @@ def file_label(given: ReportInput, filename: str) -> str:
     """Return what a sample is called of which only the name is known: a frame by its number."""
     frame = frame_of(filename)
     if frame is None or frame[0] not in {one.facts.filename for one in given.videos}:
-        return filename
+        return filename  # it may be an image that is only called like a frame
     return f"{frame[0]} frame {frame[1]}"
 
 

@@ -28,6 +28,7 @@ from lightly_fs.report.build import Report
 from lightly_fs.report.charts import Drawing
 from lightly_fs.report.examples import Pair
 from lightly_fs.report.fates import removal
+from lightly_fs.report.frames import caption, failure_lines, file_label, video_of
 from lightly_fs.report.savings import ASSUMPTIONS
 from lightly_fs.report.thumbnails import encode
 from lightly_fs.report.training import training_rows, training_words
@@ -203,6 +204,9 @@ def _gallery(report: Report, photos: _Photos) -> Values:
             {
                 "rank": rank,
                 "name": _text(names[row]),
+                "place": ""
+                if video_of(report.given, row) is None
+                else _text(caption(report.given, row)),
                 "image": photos(names[row]),
                 "order": f"{distance if math.isfinite(distance) else 1e30:.6g}",
                 "distance": f"{distance:.3f}" if math.isfinite(distance) else "",
@@ -218,40 +222,52 @@ def _removed(report: Report, pair: Pair | None, photos: _Photos) -> Values | Non
     if pair is None:
         return None
     name = report.given.filenames[pair.removed]
-    return {"name": _text(name), "image": photos(name), "distance": f"{pair.distance:.3f}"}
+    return {
+        "name": _text(caption(report.given, pair.removed)),
+        "image": photos(name),
+        "distance": f"{pair.distance:.3f}",
+    }
 
 
 def _pair(report: Report, pair: Pair, photos: _Photos) -> Values:
-    left, right = (report.given.filenames[row] for row in (pair.selected, pair.removed))
-    return _both(left, right, removal(report.fates[pair.removed], pair.distance), photos)
+    given = report.given
+    left, right = (
+        (photos(given.filenames[row]), caption(given, row)) for row in (pair.selected, pair.removed)
+    )
+    return _both(left, right, removal(report.fates[pair.removed], pair.distance))
 
 
-def _both(left: str, right: str, note: str, photos: _Photos) -> Values:
+def _both(left: tuple[str, str], right: tuple[str, str], note: str) -> Values:
+    """Return two pictures beside one another, each with its name."""
     return {
-        "left": photos(left),
-        "right": photos(right),
-        "left_name": _text(left),
-        "right_name": _text(right),
+        "left": left[0],
+        "right": right[0],
+        "left_name": _text(left[1]),
+        "right_name": _text(right[1]),
         "note": note,
     }
 
 
 def _left_out(report: Report, photos: _Photos) -> Values:
-    failures = report.given.failures
     listed = "; ".join(
         f"{count:,} {outcome} (all in {name})"
         for outcome, count, name in summary.failure_counts(report)
     )
-    more = f"; the first {MAX_FAILURES:,} are shown" if len(failures) > MAX_FAILURES else ""
+    lines = failure_lines(report.given.failures)
+    more = f"; the first {MAX_FAILURES:,} lines are shown" if len(lines) > MAX_FAILURES else ""
     return {
         "duplicates": [
-            _both(each.original, each.filename, summary.same(each), photos)
+            _both(
+                (photos(each.original), file_label(report.given, each.original)),
+                (photos(each.filename), file_label(report.given, each.filename)),
+                summary.same(each),
+            )
             for each in report.duplicates
         ],
         "duplicates_words": summary.duplicates_words(report),
         "failures": [
-            (_text(failure.filename), failure.outcome.value, _text(failure.reason))
-            for failure in failures[:MAX_FAILURES]
+            (_text(line.name), line.outcome.value, _text(line.reason))
+            for line in lines[:MAX_FAILURES]
         ],
         "failures_words": f"{listed}{more}.",
         "nothing_left_out": summary.nothing_left_out(report),

@@ -45,6 +45,7 @@ def _map(drawn: Map | None, sets: Sets, filename: Callable[[int], str]) -> Json:
     places = drawn.points[np.searchsorted(drawn.rows, drawn.examples)]
     return {
         "input2dEmbeddings": _points(drawn.points),
+        **({"datapool2dEmbeddings": _points(drawn.earlier)} if len(drawn.earlier) else {}),
         "selectedExcludingDatapool2dEmbeddings": _points(drawn.points[chosen]),
         "exampleImages": [
             {"location": place, "filename": filename(row)}

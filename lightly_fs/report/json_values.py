@@ -21,6 +21,8 @@ def comparison(compared: Comparison) -> Json:
         "input": compared.input,
         "selected": compared.selected,
         "random": compared.random,
+        "preselectedDatapool": compared.preselected,
+        "selectedWithDatapool": compared.with_datapool,
     }
     return {
         "bins": len(compared.edges) - 1,

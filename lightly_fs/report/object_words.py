@@ -19,6 +19,7 @@ from lightly_fs.report.blocks import (
 )
 from lightly_fs.report.build import Report
 from lightly_fs.report.charts import Drawing
+from lightly_fs.report.frames import caption
 from lightly_fs.report.lettering import counted
 from lightly_fs.report.selection import CropFacts
 from lightly_fs.report.strategies import (
@@ -80,8 +81,9 @@ def _task(
     yield Charts(charts, columns=len(charts))
     yield from _scores(each, f"task_{number}_scores" if f"task_{number}_scores" in figures else "")
     if pictures := made.boxes.get(task):
-        names = report.given.filenames
-        photos = [Photo(each.pixels, Foreign(names[each.row], 42)) for each in pictures]
+        photos = [
+            Photo(each.pixels, Foreign(caption(report.given, each.row), 42)) for each in pictures
+        ]
         yield Words("Selected images with their predicted objects.")
         yield Photos(photos, columns=3, height=42, whole=True)
 
@@ -123,7 +125,7 @@ def _crops(report: Report, made: StrategyReport) -> Iterator[Block]:
         if pictures:
             yield Words("Crops of selected images.")
             photos = [
-                Photo(each.pixels, Foreign(report.given.filenames[each.row], 22), each.note)
+                Photo(each.pixels, Foreign(caption(report.given, each.row), 22), each.note)
                 for each in pictures
             ]
             if len(made.crops) > 1:
@@ -155,9 +157,11 @@ def near_duplicate_blocks(report: Report, made: StrategyReport) -> list[Block]:
     ]
     for group, (original, members) in zip(made.groups, shown_groups(made.groups), strict=False):
         more = len(group.members) - len(members)
-        photos = [Photo(names[original], Foreign(names[original], 20), "stands for")]
+        photos = [
+            Photo(names[original], Foreign(caption(report.given, original), 20), "stands for")
+        ]
         photos += [
-            Photo(names[row], Foreign(names[row], 20), f"{distance:.3f}")
+            Photo(names[row], Foreign(caption(report.given, row), 20), f"{distance:.3f}")
             for row, distance in zip(members, group.distances, strict=False)
         ]
         if more:

@@ -28,6 +28,7 @@ from lightly_fs.report.build import Report
 from lightly_fs.report.charts import Drawing
 from lightly_fs.report.examples import Pair
 from lightly_fs.report.fates import removal
+from lightly_fs.report.frames import caption, failure_lines, few_of_each_video, file_label
 from lightly_fs.report.savings import ASSUMPTIONS
 from lightly_fs.report.thumbnails import Pixels, encode
 from lightly_fs.report.training import training_rows, training_words
@@ -35,6 +36,7 @@ from lightly_fs.report.training import training_rows, training_words
 Json = dict[str, Any]
 
 MAX_SELECTED = 20
+MAX_FIRST = 12
 MAX_FAILURES = 24
 _PICTURE = 480
 
@@ -218,13 +220,15 @@ def _maps(report: Report) -> Json:
 def _examples(report: Report, photo: _Photos) -> Json:
     names = report.given.filenames
     rows = report.shown[:MAX_SELECTED].tolist()
+    first = few_of_each_video(report.given, report.shown, MAX_FIRST).tolist()
     return {
+        "first": [photo(names[row]) for row in first],
         "first_words": summary.first_words(report),
         "selected_words": f"{summary.chosen_words(report, len(rows))}.",
         "selected": [
             {
                 "file": photo(names[row]),
-                "name": _text(names[row], 25),
+                "name": _text(caption(report.given, row), 25),
                 "note": _pick(rank, float(report.distances[rank])),
             }
             for rank, row in enumerate(rows)
@@ -243,23 +247,24 @@ def _pair(report: Report, pair: Pair, photo: _Photos) -> Json:
     return {
         "left": photo(left),
         "right": photo(right),
-        "left_name": _text(left, 42),
-        "right_name": _text(right, 42),
+        "left_name": _text(caption(report.given, pair.selected), 42),
+        "right_name": _text(caption(report.given, pair.removed), 42),
         "note": removal(report.fates[pair.removed], pair.distance),
     }
 
 
 def _left_out(report: Report, photo: _Photos) -> Json:
     failures = report.given.failures
-    more = len(failures) - MAX_FAILURES
+    lines = failure_lines(failures)[:MAX_FAILURES]
+    more = len(failures) - sum(line.count for line in lines)
     return {
         "duplicates_words": summary.duplicates_words(report),
         "duplicates": [
             {
                 "left": photo(each.original),
                 "right": photo(each.filename),
-                "left_name": _text(each.original, 42),
-                "right_name": _text(each.filename, 42),
+                "left_name": _text(file_label(report.given, each.original), 42),
+                "right_name": _text(file_label(report.given, each.filename), 42),
                 "note": _text(summary.same(each), 40),
             }
             for each in report.duplicates
@@ -268,8 +273,7 @@ def _left_out(report: Report, photo: _Photos) -> Json:
             (outcome, f"{count:,}", name) for outcome, count, name in summary.failure_counts(report)
         ],
         "failures": [
-            (_text(failure.filename, 62), failure.outcome.value, _text(failure.reason, 56))
-            for failure in failures[:MAX_FAILURES]
+            (_text(line.name, 62), line.outcome.value, _text(line.reason, 56)) for line in lines
         ],
         "failures_words": f"{more:,} more {'is' if more == 1 else 'are'} in the lists."
         if more > 0

@@ -1,4 +1,4 @@
-"""The parts of a report that only a selection by strategies has, for the PDF and the page alike."""
+"""The parts of a report that only some runs have, for the PDF and the page alike."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from lightly_fs.report.blocks import Block, Section
 from lightly_fs.report.build import Report
 from lightly_fs.report.charts import Drawing
+from lightly_fs.report.datapool_words import datapool_section
 from lightly_fs.report.object_words import invalid_blocks, near_duplicate_blocks, objects_section
 from lightly_fs.report.strategy_words import how_section, inputs_section
+from lightly_fs.report.video_words import damaged_blocks, videos_section
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,17 @@ class Sections:
 
 
 def sections(report: Report, figures: Mapping[str, Drawing]) -> Sections:
-    """Return what is active; nothing at all for a selection by `method`."""
+    """Return what there is: a datapool, strategies, videos."""
     made = report.strategies
-    if made is None:
-        return Sections()
-    how = how_section(report, made)
-    looked_at = (inputs_section(made), objects_section(report, made, figures))
+    how: list[Section | None] = [datapool_section(report)]
+    looked_at: list[Section | None] = [videos_section(report, figures)]
+    left_out = [*damaged_blocks(report)]
+    if made is not None:
+        how.append(how_section(report, made))
+        looked_at += [inputs_section(made), objects_section(report, made, figures)]
+        left_out += [*near_duplicate_blocks(report, made), *invalid_blocks(made)]
     return Sections(
-        how=() if how is None else (how,),
-        looked_at=tuple(section for section in looked_at if section is not None),
-        left_out=(*near_duplicate_blocks(report, made), *invalid_blocks(made)),
+        how=[section for section in how if section is not None],
+        looked_at=[section for section in looked_at if section is not None],
+        left_out=left_out,
     )

@@ -50,6 +50,8 @@ class Comparison:
         input: None where it says nothing (the input covers itself with distance 0).
         n_measured: Values of the input that were measured, if it was sampled; None for all.
         whole: The values are whole numbers, and each bin holds as many of them.
+        preselected: What a datapool had selected before; None without one.
+        with_datapool: That and the selection together.
     """
 
     edges: NDArray[np.float64]
@@ -58,6 +60,8 @@ class Comparison:
     random: Distribution
     n_measured: int | None = None
     whole: bool = False
+    preselected: Distribution | None = None
+    with_datapool: Distribution | None = None
 
     @property
     def only_value(self) -> float | None:
@@ -104,13 +108,27 @@ class Cover:
 
 
 @dataclass(frozen=True, eq=False)
+class PoolCover:
+    """How well a datapool stands for the candidates.
+
+    Attributes:
+        before: (Q,) L2 distances of the measured candidates to what it had selected before.
+        after: (Q,) to that and to what was selected now.
+    """
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class EmbeddingStatistics:
-    """Attributes: `cover` is None when nothing was selected."""
+    """Attributes: `cover` is None when nothing was selected, `gaps` without a datapool."""
 
     neighbour: Comparison
     covering: Comparison
     pairwise: Comparison
     cover: Cover | None
+    gaps: PoolCover | None = None
 
 
 def draw_sets(n: int, selected: NDArray[np.int64], seed: int) -> Sets:
@@ -143,7 +161,7 @@ def summarise(values: Numbers, edges: NDArray[np.float64]) -> Distribution:
 
 
 def compare(sets: Mapping[str, Numbers], n_measured: int | None = None) -> Comparison:
-    """Return `input` (optional), `selected` and `random` over common edges.
+    """Return `input` (optional), `selected`, `random` and a datapool's sets over common edges.
 
     The edges span the central 99.6 %: one panorama would flatten every other bar.
     """
@@ -154,7 +172,15 @@ def compare(sets: Mapping[str, Numbers], n_measured: int | None = None) -> Compa
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
     made = {name: summarise(values, edges) for name, values in sets.items()}
-    return Comparison(edges, made.get("input"), made["selected"], made["random"], n_measured)
+    return Comparison(
+        edges,
+        made.get("input"),
+        made["selected"],
+        made["random"],
+        n_measured,
+        preselected=made.get("preselected"),
+        with_datapool=made.get("with_datapool"),
+    )
 
 
 def nearest(
@@ -256,12 +282,43 @@ def pairwise_distances(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
+def pool_cover(
+    vectors: NDArray[np.float32],
+    selected: NDArray[np.int64],
+    earlier: NDArray[np.float32],
+    seed: int,
+) -> PoolCover | None:
+    """Return how far candidates are from what a datapool had selected, and from all of it now.
+
+    Args:
+        vectors: (N, D) of the candidates; a sample of them is measured if they are many.
+        selected: Rows of them.
+        earlier: (P, D) of what was selected before.
+
+    Returns:
+        None where nothing had been selected before, or there is no candidate.
+    """
+    if not len(earlier) or not len(vectors):
+        return None
+    size = affordable(len(vectors), len(earlier) + len(selected), vectors.shape[1])
+    queries = vectors[sample_rows(len(vectors), size, seed, stream=3)]
+    before = after = nearest(queries, earlier, own=None)[0]
+    if len(selected):
+        after = np.minimum(before, nearest(queries, vectors[selected], own=None)[0])
+    return PoolCover(before, after)
+
+
 def embedding_statistics(
-    vectors: NDArray[np.float32], sets: Sets, memory_gb: float
+    vectors: NDArray[np.float32],
+    sets: Sets,
+    memory_gb: float,
+    earlier: NDArray[np.float32] | None = None,
 ) -> EmbeddingStatistics:
     """Return distances within and between the sets of the candidates' vectors (N, D).
 
-    `memory_gb` bounds the matrix of pairwise distances, 8 bytes each.
+    Args:
+        memory_gb: Bounds the matrix of pairwise distances, 8 bytes each.
+        earlier: (P, D) of what a datapool had selected before.
     """
     seed = sets.seed
     within = {
@@ -275,11 +332,18 @@ def embedding_statistics(
         "selected": none if chosen is None else chosen.distances,
         "random": none if drawn is None else drawn.distances,
     }
+    gaps = None if earlier is None else pool_cover(vectors, sets.selected, earlier, seed)
+    if gaps is not None and earlier is not None:
+        every = np.concatenate([earlier, vectors[sets.selected]])
+        within["preselected"] = neighbour_distances(earlier, None, seed)
+        within["with_datapool"] = neighbour_distances(every, None, seed)
+        covering |= {"preselected": gaps.before, "with_datapool": gaps.after}
     return EmbeddingStatistics(
         neighbour=compare(within, _fewer(len(within["input"]), sets.n)),
         covering=compare(covering, _fewer(len(covering["selected"]), sets.n)),
         pairwise=_pairwise(vectors, sets, memory_gb),
         cover=chosen,
+        gaps=gaps,
     )
 
 

@@ -74,24 +74,44 @@ def found(counts: Counts) -> str:
     return " and ".join(parts) or "0 images"
 
 
+def noun(counts: Counts) -> str:
+    """Return what a sample of the run is called: a frame where there are no images."""
+    return "frame" if counts.frames and not counts.images else "image"
+
+
 def lead(report: Report) -> str:
     """Return the run in two or three sentences."""
     counts = report.given.counts
     usable = counts.selected + counts.removed
     if usable == 1:
-        text = "1 image was usable. "
+        text = f"1 {noun(counts)} was usable. "
     elif (length := report.given.config.selected_sequence_length) > 1:
-        text = f"{usable:,} images were usable; sequences of {length} were selected. "
+        text = f"{usable:,} {noun(counts)}s were usable; sequences of {length} were selected. "
     else:
-        text = f"{usable:,} images were usable and different from one another. "
+        text = f"{usable:,} {noun(counts)}s were usable and different from one another. "
     text += _removed_before(report)
     if not counts.selected:
-        return text + ("It was not selected." if usable == 1 else "None of them was selected.")
+        none = "It was not selected." if usable == 1 else "None of them was selected."
+        return text + none + _with_datapool(report)
     chosen = "it" if usable == 1 else f"{percent(counts.selected, usable)} of them"
     text += f"{_chooser(report)} chose {chosen}; {stopped(report)}."
     lost = counts.samples - counts.embedded
     are = "is listed with its reason" if lost == 1 else "are listed with their reasons"
-    return text + (f" {lost:,} could not be used and {are}." if lost else "")
+    text += f" {lost:,} could not be used and {are}." if lost else ""
+    return text + _with_datapool(report)
+
+
+def _with_datapool(report: Report) -> str:
+    """Return what is selected of the datapool now, as a sentence."""
+    earlier, selected = report.given.preselected, report.given.counts.selected
+    if earlier is None:
+        return ""
+    if not len(earlier):
+        return " They are the first of the datapool." if selected else ""
+    return (
+        f" With {len(earlier):,} that the datapool had selected before, "
+        f"{selected + len(earlier):,} are selected now."
+    )
 
 
 def _chooser(report: Report) -> str:
@@ -126,9 +146,9 @@ def nothing_left_out(report: Report) -> str:
     """Return a sentence instead of a section when no image was lost, or none was a duplicate."""
     counts = report.given.counts
     words = []
-    if counts.samples == counts.embedded:
-        every = "Every frame" if counts.videos == counts.inventory else "Every image"
-        words.append(f"{every} of the inventory was read and decoded.")
+    whole = not any(one.facts.problem for one in report.given.videos)
+    if counts.samples == counts.embedded and whole:
+        words.append(f"Every {noun(counts)} of the inventory was read and decoded.")
     if not counts.duplicate and report.given.config.selected_sequence_length == 1:
         words.append("No two images show exactly the same.")
     return " ".join(words)
@@ -151,8 +171,13 @@ def chosen_words(report: Report, n_shown: int) -> str:
 def first_words(report: Report) -> str:
     """Return what the first page calls the pictures of what was selected first."""
     length = report.given.config.selected_sequence_length
-    what = "images to label" if length == 1 else "sequences to label, an image of each"
+    one = noun(report.given.counts)
+    what = f"{one}s to label" if length == 1 else f"sequences to label, {_a(one)} of each"
     return f"The first {what}"
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun == "image" else f"a {noun}"
 
 
 def sums(report: Report) -> list[Line]:
@@ -174,13 +199,19 @@ def sums(report: Report) -> list[Line]:
         if count
     ]
     return [
-        line("Images and frames found" if counts.videos else "Images found", total, 0),
+        line(_found(counts), total, 0),
         *lost,
         line("Embedded", counts.embedded, 0),
         line("exact duplicates", counts.duplicate, 1, "duplicate"),
         *(line(label, count, 1, LOOKS[fate].kind) for fate, label, count in _removed(report)),
         line("selected", counts.selected, 1, "selected"),
     ]
+
+
+def _found(counts: Counts) -> str:
+    if not counts.videos:
+        return "Images found"
+    return "Images and frames found" if counts.images else "Frames found"
 
 
 _REMOVED = {
@@ -344,7 +375,7 @@ def same(duplicate: Duplicate) -> str:
 def duplicates_words(report: Report) -> str:
     total, shown = report.given.counts.duplicate, len(report.duplicates)
     some = f" The first {shown} of them:" if shown < total else ""
-    show = f"{counted(total, 'image')} {'shows' if total == 1 else 'show'}"
+    show = f"{counted(total, noun(report.given.counts))} {'shows' if total == 1 else 'show'}"
     return (
         f"{show} exactly what an earlier one shows, which stands for it; "
         f"all are listed in filenames/duplicate_filenames.txt.{some}"

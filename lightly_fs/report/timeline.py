@@ -32,7 +32,7 @@ _MONO: Any = {"fontfamily": "DejaVu Sans Mono", "fontsize": 6.2}
 def common_axis(lines: Sequence[Timeline]) -> bool:
     """Tell whether the videos can be drawn to one scale: all in seconds, and of like lengths."""
     lengths = [line.length for line in lines]
-    timed = all(line.in_seconds for line in lines)
+    timed = all(line.unit == "seconds" for line in lines)
     return timed and 0 < max(lengths) <= _ALIKE * min(lengths)
 
 
@@ -51,7 +51,7 @@ def timeline_figure(lines: Sequence[Timeline]) -> Figure:
         axes.set_ylim(len(lines) - 0.45, -0.55)
         axes.set_yticks(range(len(lines)))
         letters = mono_letters()
-        axes.set_yticklabels([shown(line.video, _NAME, letters) for line in lines], _MONO)
+        axes.set_yticklabels([shown(line.video, _NAME, letters) for line in lines], **_MONO)
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
         axes.set_xlim(0, 1)
@@ -76,8 +76,8 @@ def _draw_row(axes: Axes, line: Timeline, place: int, scale: float) -> None:
         bar(start, end, BROKEN, 0.004, 2)
     marks = _told_apart((line.selected - line.start) * scale)
     _draw_marks(axes, marks, place)
-    number = f"{len(line.selected):,} of " + (
-        f"{line.length:,.1f} s" if line.in_seconds else f"{line.length:,.0f} frames"
+    number = f"{len(line.selected):,} in " + (
+        f"{line.length:,.1f} s" if line.unit == "seconds" else f"{line.length:,.0f} frames"
     )
     axes.annotate(
         number, (1, place), (4, 0), xycoords=("axes fraction", "data"), annotation_clip=False,
@@ -112,7 +112,9 @@ def _time_axis(axes: Axes, longest: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
     unit, name = next((unit, name) for least, unit, name in _UNITS if longest >= least)
-    ticks = MaxNLocator(8, steps=ROUND).tick_values(0, longest / unit)
+    ticks: NDArray[np.float64] = np.asarray(
+        MaxNLocator(8, steps=ROUND).tick_values(0, longest / unit)
+    )
     ticks = ticks[(ticks >= 0) & (ticks <= longest / unit)]
     axes.set_xticks(ticks * unit / longest, [f"{tick:g}" for tick in ticks])
     axes.set_xlabel(f"Time from the beginning, {name}")

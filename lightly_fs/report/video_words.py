@@ -60,7 +60,9 @@ def damaged_blocks(report: Report) -> Iterator[Block]:
         return
     yield Heading("Videos that are not whole")
     were = "was" if len(broken) == 1 else "were"
-    yield Words(f"{counted(len(broken), 'video')} {were} decoded in part; all good frames are used.")
+    yield Words(
+        f"{counted(len(broken), 'video')} {were} decoded in part; all good frames are used."
+    )
     rows: list[Sequence[Cell]] = [
         [
             Foreign(one.facts.filename, 40),
@@ -124,10 +126,10 @@ def _table(videos: Sequence[VideoCounts]) -> Table:
 def _timeline(report: Report) -> Iterator[Block]:
     lines = timelines(report.given)
     yield Heading("When frames were selected")
-    text = "A mark for every selected frame; at the right, how many of how long a video."
+    text = "A mark for every selected frame; at the right how many, and how long the video is."
     if not common_axis(lines):
         text += " Each video has a scale of its own."
-    if not all(line.in_seconds for line in lines):
+    if not all(line.unit == "seconds" for line in lines):
         text += " Where timestamps are missing, frames are counted."
     n = len(report.given.videos)
     if n > MAX_TIMELINES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +29,14 @@ class Timeline:
     """When frames of a video were selected.
 
     Attributes:
-        in_seconds: What the numbers are: seconds, or indices where timestamps are missing.
+        unit: What the numbers are: seconds, or frames where timestamps are missing.
         end: Where the video ends; it starts at `start`.
         selected: (K,) of the selected frames, ascending.
         broken: Where frames are corrupt, or missing because the file is damaged.
     """
 
     video: str
-    in_seconds: bool
+    unit: Literal["seconds", "frames"]
     start: float
     end: float
     selected: NDArray[np.float64]
@@ -106,9 +107,11 @@ def _timeline(
     if not len(known) or not np.isfinite(known).all():
         broken = [(float(first), last + 1.0) for first, last in spans(np.unique(indices))]
         selected = np.sort(columns.indices[chosen]).astype(np.float64)
-        return Timeline(facts.filename, False, 0.0, float(facts.n_frames), selected, broken)
+        end = float(facts.n_frames)
+        return Timeline(facts.filename, "frames", 0.0, end, selected, broken)
     frame = 1 / facts.frame_rate if facts.frame_rate else 0.0
-    last = float(known.max()) + frame
+    # The last frames may be duplicates, which are no candidates.
+    last = max(float(known.max()), float(known.min()) + (facts.n_frames - 1) * frame) + frame
     length = last if facts.seconds is None else facts.seconds
     # A recording may begin at any time of its clock; where all fits, it began at 0.
     start = 0.0 if known.min() >= 0 and last <= length + 1 else float(known.min())
@@ -117,4 +120,4 @@ def _timeline(
     end = max(start + length, last)
     if facts.problem and end - last > _MISSING * (end - start):
         broken.append((last, end))
-    return Timeline(facts.filename, True, start, end, np.sort(columns.seconds[chosen]), broken)
+    return Timeline(facts.filename, "seconds", start, end, np.sort(columns.seconds[chosen]), broken)

@@ -21,6 +21,7 @@ from lightly_fs.types import Duplicate, Failure, Outcome
 from tests.conftest import need
 from tests.unit.report.made import a_run
 from tests.unit.report.strategies_made import with_strategies
+from tests.unit.report.videos_made import of_videos, with_datapool
 
 GIVEN = os.environ.get("LIGHTLY_FS_CLIENT_PYTHON")
 CACHED = Path(__file__).resolve().parents[2] / ".cache" / "lightly-client"
@@ -109,6 +110,18 @@ def test_the_published_client_reads_metadata_and_prediction_tasks(client, n, k, 
     assert set(written["datasetAnalysis"]["metadataInformation"]["customCategorical"]) == {
         "weather"
     }
+    assert read_by(client, path) == written
+
+
+@pytest.mark.parametrize(("n", "k", "before"), [(60, 20, 30), (12, 0, 1), (1, 1, 9), (40, 8, 0)])
+def test_the_published_client_reads_what_a_datapool_adds(client, n, k, before, tmp_path):
+    path = tmp_path / "report_v2.json"
+    run = with_datapool(of_videos({"a.mp4": n}, k, config={}), before)
+    path.write_text(render_json(build_report(run)))
+    written = json.loads(path.read_text())
+    embeddings = written["datasetAnalysis"]["embeddingInformation"]
+    for name in ("distanceToNearestNeighborInSet", "distanceToCoverInput"):
+        assert ("selectedWithDatapool" in embeddings[name]) == bool(before)
     assert read_by(client, path) == written
 
 

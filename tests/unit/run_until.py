@@ -15,18 +15,22 @@ from lightly_fs import pipeline
 from lightly_fs.config import load_config
 from lightly_fs.datasource.output import Output
 
-steps = threading.Lock()
 whole_put = Output.put
-begun = False
-left = itertools.count(int(sys.argv[1]), -1)
+
+
+class Steps:
+    """Counts the files that are written, from the first one that is the datapool's."""
+
+    lock = threading.Lock()
+    left = itertools.count(int(sys.argv[1]), -1)
+    begun = False
 
 
 def put(self, relative, local):
-    """Write a file; the one that is the last allowed is torn, or whole, and then all ends."""
-    global begun
-    with steps:
-        begun = begun or relative.startswith("samples/")
-        if begun and next(left) == 0:
+    """Write a file; the one behind those that are allowed is torn, and then all ends."""
+    with Steps.lock:
+        Steps.begun |= relative.startswith("samples/")
+        if Steps.begun and next(Steps.left) == 0:
             path = (self.root / relative).with_name(".lightly-fs-0123456789abcdef.tmp")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(local.read_bytes()[: local.stat().st_size // 2])

@@ -17,14 +17,14 @@ import pytest
 from lightly_fs import pipeline
 from lightly_fs.artifacts import read_list
 from lightly_fs.config import load_config
-from lightly_fs.datapool.opening import open_pool, read_pool
-from lightly_fs.datapool.update import reset
+from lightly_fs.datapool.opening import read_pool
 from lightly_fs.errors import ArtifactError, ConfigError, DatasourceError, ModelError
 from lightly_fs.types import Stage, frame_of
 from tests.clips import write_clip
 from tests.images import jpeg, scene
 
 QUICK = ("model=colour-grid", "runtime=torch", "shard_size=8", "batch_size=8", "n_example_images=0")
+WITHOUT_HISTORY, FROM_SCRATCH = "datapool.keep_history=False", "datasource.process_all=True"
 SELECTED = "sampled_filenames_excluding_datapool.txt"
 
 
@@ -73,7 +73,7 @@ def grown(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("grown"), range(16))
     first = place.run("first", "stopping_condition.n_samples=5")
     chosen = selected(first)
-    kept = sorted(set(f"{n:03d}.jpg" for n in range(16)) - set(chosen))
+    kept = sorted({f"{n:03d}.jpg" for n in range(16)} - set(chosen))
     place.add(range(20, 26))
     (place.input / "corrupt.jpg").write_bytes(b"this is no image")
     shutil.copy(place.input / chosen[0], place.input / "copy.jpg")
@@ -122,9 +122,8 @@ def test_what_the_pool_holds_is_a_duplicate_of_it(grown):
 def test_what_is_added_is_far_from_what_was_selected(grown):
     place, first, second, _, _ = grown
     with place.pool() as pool:
-        vectors = dict(
-            zip(pool.samples().table.filenames, pool.samples().table.vectors, strict=True)
-        )
+        table = pool.samples().table
+    vectors = dict(zip(table.filenames, table.vectors, strict=True))
     earlier = np.stack([vectors[name] for name in selected(first)])
     rows = rows_of(second.directory / "data/datapool_added.csv")
     left = [name for name in embedded(second) if name not in selected(second)]
@@ -240,9 +239,8 @@ def test_distances_are_kept_to_what_was_selected(tmp_path):
     place.run("second", least)
     with place.pool() as pool:
         vectors = pool.selected_vectors().astype(np.float64)
-    apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)[
-        np.triu_indices(len(vectors), 1)
-    ]
+    apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
+    apart[np.diag_indices(len(vectors))] = np.inf
 
     assert len(vectors) > 4
     assert apart.min() >= 1.1
@@ -266,12 +264,8 @@ def test_a_balance_counts_what_was_selected(tmp_path):
     place = Place(tmp_path, range(10))
     labels = place.input / ".lightly/metadata"
     labels.mkdir(parents=True)
-    schema = {
-        "name": "W",
-        "path": "weather",
-        "defaultValue": "",
-        "valueDataType": "CATEGORICAL_STRING",
-    }
+    schema = {"name": "Weather", "path": "weather", "defaultValue": ""}
+    schema["valueDataType"] = "CATEGORICAL_STRING"
     (labels / "schema.json").write_text(json.dumps([schema]))
 
     def label(number, weather):
@@ -283,10 +277,10 @@ def test_a_balance_counts_what_was_selected(tmp_path):
     place.add(range(20, 32))
     for number in range(20, 32):
         label(number, "rain" if number % 2 else "sun")
-    entry = "{input: {type: METADATA, key: weather}, strategy: {type: BALANCE, target: {sun: 0.5, rain: 0.5}}}"
-    chosen = place.run(
-        "second", f"selection_config={{n_samples: 4, strategies: [{entry}]}}", until=Stage.SELECT
-    ).selected
+    target = "{type: BALANCE, target: {sun: 0.5, rain: 0.5}}"
+    entry = f"{{input: {{type: METADATA, key: weather}}, strategy: {target}}}"
+    words = f"selection_config={{n_samples: 4, strategies: [{entry}]}}"
+    chosen = place.run("second", words, until=Stage.SELECT).selected
 
     # Four of the sun are selected already: the balance is even with four of the rain.
     assert all(int(name[:3]) % 2 for name in chosen)
@@ -334,9 +328,9 @@ def test_processing_all_reads_nothing_that_is_known(tmp_path):
     (place.input / "010b.jpg").write_bytes(b"no image")
     (place.input / "u.mkv").write_bytes(b"no video")
     write_clip(place.input / "v.mp4", range(30))
-    torn = write_clip(place.input / "w.avi", range(12), codec="mjpeg")
+    torn = write_clip(place.input / "w.avi", range(24), seed=1)
     data = bytearray(torn.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+    data[len(data) // 2 : len(data) // 2 + 60] = bytes(60)
     torn.write_bytes(data)
     words = ("stopping_condition.n_samples=7", "datasource.process_all=True")
     first = place.run("first", *words)
@@ -346,7 +340,7 @@ def test_processing_all_reads_nothing_that_is_known(tmp_path):
     (place.input / "030.jpg").unlink()
     other = place.run("other", *words, "video.every_nth=2")
 
-    assert len(embedded(first)) > 55
+    assert len(embedded(first)) > 65
     assert {"030.jpg", *embedded(first)} == set(embedded(again))
     assert all(embedded(again)[name] == vector for name, vector in embedded(first).items())
     for name in ("data/videos.csv", "data/failures.csv"):
@@ -403,17 +397,13 @@ def test_a_run_that_is_resumed_needs_the_state_that_it_began_with(tmp_path):
         place.run("second", *words)
 
     assert "start a new run" in caught.value.hint
-    with open_pool(str(place.top / "pool"), {}, owner="test") as pool:
-        reset(pool.store, keep_history=False)
-    assert place.run("third", *words, until=Stage.LIST) is not None
+    assert place.run("third", *words, until=Stage.LIST).was_complete
 
 
 def digests(place: Place, run: str) -> dict[str, str]:
     top = place.output / run
     files = [path for folder in ("data", "filenames") for path in (top / folder).rglob("*.*")]
-    return {
-        str(path.relative_to(top)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-    }
+    return {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in files}
 
 
 def content(place: Place) -> tuple[int, list[str], list[str]]:
@@ -424,21 +414,13 @@ def content(place: Place) -> tuple[int, list[str], list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words",
-    [
-        (),
-        ("datapool.keep_history=False",),
-        ("datapool.keep_history=False", "datasource.process_all=True"),
-    ],
-)
-def test_a_run_that_is_killed_in_the_update_leaves_the_old_or_the_new_state(tmp_path, words):
+@pytest.mark.parametrize("how", [(), (WITHOUT_HISTORY,), (WITHOUT_HISTORY, FROM_SCRATCH)])
+def test_a_run_that_is_killed_in_the_update_leaves_the_old_or_the_new_state(tmp_path, how):
     place = Place(tmp_path / "start", range(6))
     place.run("first", "stopping_condition.n_samples=2", "datapool.keep_history=False")
     place.add(range(20, 24))
-    old, words = content(place), ("stopping_condition.n_samples=2", *words)
+    old, words = content(place), ("stopping_condition.n_samples=2", *how)
     place.run("second", *words, until=Stage.EMBED)
-    (place.output / "second/config/log").unlink(missing_ok=True)
     saved = shutil.copytree(place.top, tmp_path / "saved")
     place.run("second", *words)
     new, expected = content(place), digests(place, "second")

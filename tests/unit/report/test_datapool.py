@@ -1,0 +1,177 @@
+"""What a report shows of a datapool: what was selected before, what the run added."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lightly_fs.artifacts.preselected import Preselected
+from lightly_fs.pipeline.datapool import PoolOutcome
+from lightly_fs.report import build_report, maps
+from lightly_fs.report.datapool import DatapoolFacts
+from lightly_fs.report.figures import draw
+from lightly_fs.report.html import render_html
+from lightly_fs.report.json_v2 import render_json
+from lightly_fs.report.pdf import render_pdf
+from lightly_fs.report.statistics import pool_cover
+from tests.unit.report.made import a_run, vectors
+from tests.unit.report.test_report import text_of
+from tests.unit.report.videos_made import Found, with_datapool
+
+
+def distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the distance of each row to the nearest of the others, the slow way."""
+    return np.array([np.linalg.norm(right - one, axis=1).min() for one in left.astype(np.float64)])
+
+
+@pytest.fixture(scope="module")
+def pooled():
+    return build_report(with_datapool(a_run(60, 10)))
+
+
+def test_gaps_are_the_distances_to_what_was_selected_before_and_now(pooled):
+    given, gaps = pooled.given, pooled.statistics.gaps
+    earlier, chosen = given.preselected.vectors, given.vectors[given.selection.indices]
+    np.testing.assert_allclose(gaps.before, distances(given.vectors, earlier), atol=1e-6)
+    every = np.concatenate([earlier, chosen])
+    np.testing.assert_allclose(gaps.after, distances(given.vectors, every), atol=1e-6)
+    assert (gaps.after <= gaps.before).all()
+    assert (gaps.after[given.selection.indices] < 1e-6).all()
+
+
+def test_the_newest_are_the_added_samples_farthest_from_what_was_before(pooled):
+    given, made = pooled.given, pooled.datapool
+    earlier, rows = given.preselected, given.selection.indices
+    far = distances(given.vectors[rows], earlier.vectors)
+    assert (made.added.n, made.n_measured) == (10, None)
+    assert made.added.counts.sum() == 10
+    assert made.added.max == pytest.approx(far.max())
+    assert [one.distance for one in made.farthest] == pytest.approx(sorted(far, reverse=True)[:6])
+    for one in made.farthest:
+        assert one.row in rows
+        place = list(earlier.filenames).index(one.name)
+        gap = given.vectors[one.row] - earlier.vectors[place]
+        assert one.distance == pytest.approx(np.linalg.norm(gap), rel=1e-5)
+        assert given.filenames[one.row] in pooled.thumbnails
+
+
+def test_a_sample_of_candidates_is_measured_when_they_are_too_many(monkeypatch):
+    from lightly_fs.report import statistics
+
+    given, earlier = vectors(500), vectors(40, seed=3)
+    rows = np.arange(20)
+    whole = pool_cover(given, rows, earlier, 1)
+    monkeypatch.setattr(statistics, "MAX_MULTIPLICATIONS", 120 * 60 * 16)
+    some = pool_cover(given, rows, earlier, 1)
+    assert (len(whole.before), len(some.before)) == (500, 120)
+    assert set(some.before.tolist()) <= set(whole.before.tolist())
+    assert pool_cover(given, rows, earlier[:0], 1) is None
+    assert pool_cover(given[:0], rows[:0], earlier, 1) is None
+
+
+def test_the_maps_hold_what_was_selected_before(pooled):
+    for drawn in pooled.maps:
+        assert drawn.earlier.shape == (30, 2)
+        assert np.isfinite(drawn.earlier).all()
+        assert len(drawn.points) == 60
+        assert drawn.method.endswith("diamonds: 30 samples selected before")
+        assert set(drawn.examples) <= set(pooled.sets.selected)
+    # What looks the same lies at the same place: it is one projection.
+    run = a_run(60, 10)
+    names = [f"old {i}" for i in range(5)]
+    first = build_report(replace(run, preselected=Preselected(names, run.vectors[:5]))).maps[0]
+    np.testing.assert_allclose(first.earlier, first.points[:5], atol=1e-5)
+
+
+def test_of_a_large_datapool_a_sample_is_mapped_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(maps, "MAX_MAP_EARLIER", 20)
+    for drawn in build_report(with_datapool(a_run(60, 10), 50)).maps:
+        assert len(drawn.earlier) == 20
+        assert "diamonds: 20 (drawn with seed 1) of 50 samples" in drawn.method
+
+
+def test_the_json_has_the_datapools_sets(pooled):
+    written = json.loads(render_json(pooled))
+    sizes = written["generalInformation"]["datasetInformation"]["datasetSizes"]
+    assert (sizes["nPreselectedDatapool"], sizes["nSelectedWithDatapool"]) == (30, 40)
+    embedding = written["datasetAnalysis"]["embeddingInformation"]
+    near, cover = embedding["distanceToNearestNeighborInSet"], embedding["distanceToCoverInput"]
+    assert sum(near["preselectedDatapool"]["counts"]) == 30
+    assert sum(near["selectedWithDatapool"]["counts"]) == 40
+    assert sum(cover["preselectedDatapool"]["counts"]) == 60
+    worst = [
+        cover[name]["metrics"]["max"] for name in ("preselectedDatapool", "selectedWithDatapool")
+    ]
+    assert worst[1] <= worst[0]
+    for drawn in embedding["scatterPlotData"].values():
+        assert len(drawn["datapool2dEmbeddings"]) == 30
+        assert len(drawn["selectedExcludingDatapool2dEmbeddings"]) == 10
+
+
+def test_without_a_datapool_nothing_is_said_of_one():
+    report = build_report(a_run())
+    text = render_json(report)
+    assert "preselectedDatapool" not in text
+    assert "datapool2dEmbeddings" not in text
+    assert 'id="datapool"' not in render_html(report, draw(report))
+
+
+def test_the_document_tells_what_was_new(pooled):
+    figures = draw(pooled)
+    text = text_of(render_pdf(pooled, figures))
+    assert "With 30 that the datapool had selected before, 40 are selected now." in " ".join(
+        text.split()
+    )
+    assert "What was new to the datapool" in text
+    for words, number in (
+        ("Selected before", "30"), ("Added by this run", "+10"), ("Selected now", "40"),
+        ("New to the datapool", "56"), ("Changed since they were processed", "2"),
+        ("Known already, not processed again", "1,234"),
+        ("Remembered, but deleted from the input", "7"),
+    ):  # fmt: skip
+        assert f"{words} {number}" in " ".join(text.split())
+    assert {"datapool_added", "datapool_gaps"} <= set(figures)
+    assert 'id="datapool"' in render_html(pooled, figures)
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (with_datapool(a_run(), 0), "They are the first of the datapool."),
+        (with_datapool(a_run(12, 0, config={})), "0 samples joined 30"),
+        (with_datapool(a_run(1, 1, config={})), "1 sample was chosen because of how it differs"),
+        (with_datapool(a_run(0, 0, config={})), "With 30 that the datapool had selected"),
+        (with_datapool(a_run(), 25), "25 that earlier runs had selected"),
+        (with_datapool(a_run(), 25, Found()), "Of files that changed, decided anew −5"),  # noqa: RUF001
+        (with_datapool(a_run(), 0, Found()), "is of files that changed since"),
+        (
+            replace(with_datapool(a_run(), 0, Found(process_all=True)), preselected=None),
+            "8 samples replace 30 that were selected before",
+        ),
+        (
+            with_datapool(a_run(config={"datasource": {"enable_datapool_update": False}})),
+            "was left as it was",
+        ),
+        (with_datapool(a_run(config={"method": "random"})), "8 samples joined 30"),
+    ],
+)
+def test_every_run_with_a_datapool_says_what_became_of_it(run, words):
+    report = build_report(run)
+    figures = draw(report)
+    assert words in " ".join(text_of(render_pdf(report, figures)).split())
+    json.loads(render_json(report))
+    render_html(report, figures)
+
+
+def test_what_the_pipeline_knows_of_a_datapool_is_what_the_report_is_given():
+    outcome: DatapoolFacts = PoolOutcome(
+        location="/pool", base=1, state=None, process_all=False, listed=3, known=1, new=1,
+        changed=1, deleted=0, selected_before=5, selected=5, added=8,
+    )  # fmt: skip
+    run = replace(with_datapool(a_run(), 4), datapool=outcome)
+    report = build_report(run)
+    text = " ".join(text_of(render_pdf(report, draw(report))).split())
+    assert "Selected before 5 Of files that changed, decided anew −1" in text  # noqa: RUF001
