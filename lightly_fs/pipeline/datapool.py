@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lightly_fs.artifacts import EmbeddedTable, Results, RunDir
@@ -337,10 +338,18 @@ def _resumed(config: RunConfig, newest: Pool, listed: Inventory, run_dir: RunDir
     pool = Pool(newest.store, began)
     if updated and config.datasource.process_all:
         # Without history, this very run deleted what it began with; it needs that no more.
-        none, every = np.empty(0, np.int64), np.arange(len(listed), dtype=np.int64)
-        deleted = list(record["deleted"])
-        return PoolRun(config, pool, Known(listed, every, none, none, deleted))
+        return PoolRun(config, pool, _recorded(record, listed))
     return PoolRun(config, pool, pool.split(listed))
+
+
+def _recorded(record: Mapping[str, Any], listed: Inventory) -> Known:
+    """Return what a run noted when it began. Which of the known rows were new is not told."""
+    names = pa.array(record["changed"], pa.string())
+    rows = pc.index_in(names, value_set=listed.table["filename"])
+    changed = rows.to_numpy(zero_copy_only=False).astype(np.int64)
+    others = np.setdiff1d(np.arange(len(listed), dtype=np.int64), changed)
+    new, known = others[: record["new"]], others[record["new"] :]
+    return Known(listed, new, changed, known, list(record["deleted"]))
 
 
 def _read_record(run_dir: RunDir) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def _report_input(
         videos=results.videos,
         frames=None if table.frames is None else table.frames.take(rows),
         preselected=results.preselected,
+        datapool=None if this.pool is None else this.pool.outcome(len(results.selected)),
         left_over=left_over(results, this.config.selected_sequence_length),
     )
 

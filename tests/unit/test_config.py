@@ -132,6 +132,17 @@ def test_keys_of_existing_commands_that_ask_for_nothing_are_accepted(word):
     assert load_config([word]) == RunConfig()
 
 
+def test_a_datapool_is_below_the_shared_directory_or_where_its_path_says():
+    config = load_config(["datapool.name=street", "datapool.count_selected=True"])
+
+    assert config.datapool.location("/data") == "/data/street"
+    assert config.datapool.count_selected
+    assert load_config(["datapool.name=/mnt/p"]).datapool.location("/data") == "/mnt/p"
+    assert load_config(["datapool.name=s3://b/p"]).datapool.location("/data") == "s3://b/p"
+    assert load_config([]).datapool.location("/data") == ""
+    assert config.digest() != load_config([]).digest()
+
+
 def test_the_digest_ignores_where_and_how_fast():
     one = load_config(["input_dir=/a", "read_through=mount", "num_threads=3"])
     other = load_config(["method=random"])

@@ -44,7 +44,7 @@ def of_videos(
     timed: bool = True,
     broken: dict[str, Sequence[int]] | None = None,
     problems: dict[str, str] | None = None,
-    config: dict | None = None,
+    config: dict[str, object] | None = None,
 ) -> ReportInput:
     """Return a run of images and of videos with so many frames each, some of them corrupt."""
     broken, problems = broken or {}, problems or {}
