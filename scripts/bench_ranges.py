@@ -29,11 +29,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench_read import KEYS, s3_server
+
 from lightly_fs.datasource.bucket import Bucket
 from lightly_fs.datasource.object_reader import ObjectReader
 from lightly_fs.datasource.objects import ObjectStore
 from lightly_fs.types import Sample
-from scripts.bench_read import KEYS, s3_server
 from tests.latency_proxy import latency_proxy
 
 BUCKET, NAME = "stub", "film.mp4"

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ class PoolRun:
     config: RunConfig
     pool: Pool
     known: Known
-    after: Pool | None = field(default=None)
+    after: Pool | None = None
 
     @property
     def from_scratch(self) -> bool:
@@ -282,8 +282,6 @@ def open_datapool(
         owner: The run, for others that want to write.
 
     Raises:
-        ConfigError: A model is to be trained, whose embeddings the datapool's cannot be
-            compared with.
         DatasourceError: It is only to be read, and not there.
         RunLockedError: Another run writes to it.
     """
@@ -307,10 +305,10 @@ def begin(config: RunConfig, pool: Pool, listed: Inventory, run_dir: RunDir) -> 
         ArtifactError: The run is resumed, and the datapool was changed since it began.
         ConfigError: A model is to be trained, and the datapool holds embeddings.
     """
-    if not run_dir.frozen:
-        found = PoolRun(config, pool, pool.split(listed))
-    else:
+    if run_dir.frozen:
         found = _resumed(config, pool, listed, run_dir)
+    else:
+        found = PoolRun(config, pool, pool.split(listed))
     if config.enable_training and not found.from_scratch:
         if found.pool.state.dimensions:
             raise ConfigError(
@@ -345,8 +343,7 @@ def _resumed(config: RunConfig, newest: Pool, listed: Inventory, run_dir: RunDir
 def _recorded(record: Mapping[str, Any], listed: Inventory) -> Known:
     """Return what a run noted when it began. Which of the known rows were new is not told."""
     names = pa.array(record["changed"], pa.string())
-    rows = pc.index_in(names, value_set=listed.table["filename"])
-    changed = rows.to_numpy(zero_copy_only=False).astype(np.int64)
+    changed = pc.index_in(names, value_set=listed.table["filename"]).to_numpy().astype(np.int64)
     others = np.setdiff1d(np.arange(len(listed), dtype=np.int64), changed)
     new, known = others[: record["new"]], others[record["new"] :]
     return Known(listed, new, changed, known, list(record["deleted"]))

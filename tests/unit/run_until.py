@@ -29,7 +29,7 @@ class Steps:
 def put(self, relative, local):
     """Write a file; the one behind those that are allowed is torn, and then all ends."""
     with Steps.lock:
-        Steps.begun |= relative.startswith("samples/")
+        Steps.begun |= relative.startswith(("samples/", "files/"))
         if Steps.begun and next(Steps.left) == 0:
             path = (self.root / relative).with_name(".lightly-fs-0123456789abcdef.tmp")
             path.parent.mkdir(parents=True, exist_ok=True)
