@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -164,7 +165,10 @@ def test_without_an_answer_of_the_system_products_are_in_float32(tmp_path):
     assert not products.multiplies_bfloat16(tmp_path / "missing")
 
 
-def test_rounding_begins_with_large_inputs_of_ordinary_lengths_alone():
+def test_rounding_begins_with_large_inputs_of_ordinary_lengths_alone(monkeypatch):
+    import torch
+
+    monkeypatch.setitem(sys.modules, "torch", torch)
     fast = products.multiplies_bfloat16(Path("/proc/cpuinfo"))
 
     assert products.rounding_pays(products.LARGE_TERMS, 1.0) == fast
@@ -172,6 +176,8 @@ def test_rounding_begins_with_large_inputs_of_ordinary_lengths_alone():
     assert not products.rounding_pays(products.LARGE_TERMS, 1e37)
     assert not products.rounding_pays(products.LARGE_TERMS, np.inf)
     assert not products.rounding_pays(products.LARGE_TERMS, np.nan)
+    monkeypatch.delitem(sys.modules, "torch")
+    assert not products.rounding_pays(products.LARGE_TERMS, 1.0)
 
 
 def test_a_thread_that_makes_its_own_products_starts_no_others():
