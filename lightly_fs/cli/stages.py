@@ -25,19 +25,28 @@ def stage_options(command: F) -> F:
     return result
 
 
-@click.command("list")
-@stage_options
-def list_stage(
-    words: tuple[str, ...],
-    config_file: Path | None,
-    flags: Mapping[str, str],
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Freeze the inventory of a run."""
-    config = read_config(words, config_file, flags)
-    return execute(config, Stage.LIST, as_json=as_json, quiet=quiet)
+def _plain(stage: Stage, summary: str) -> click.Command:
+    """Return the command of a stage that has no options of its own."""
+
+    @click.command(stage.value, help=summary)
+    @stage_options
+    def command(
+        words: tuple[str, ...],
+        config_file: Path | None,
+        flags: Mapping[str, str],
+        *,
+        as_json: bool,
+        quiet: bool,
+    ) -> int:
+        config = read_config(words, config_file, flags)
+        return execute(config, stage, as_json=as_json, quiet=quiet)
+
+    return command
+
+
+list_stage = _plain(Stage.LIST, "Freeze the inventory of a run.")
+embed_stage = _plain(Stage.EMBED, "List and embed; shards that are there already are kept.")
+report_stage = _plain(Stage.REPORT, "Finish a run: what is missing, the report, the manifest.")
 
 
 @click.command("train")
@@ -56,21 +65,6 @@ def train_stage(
         config = read_config((*words, "enable_training=True"), config_file, flags)
         click.echo("enable_training=True: give it to the stages that follow, too", err=True)
     return execute(config, Stage.TRAIN, as_json=as_json, quiet=quiet)
-
-
-@click.command("embed")
-@stage_options
-def embed_stage(
-    words: tuple[str, ...],
-    config_file: Path | None,
-    flags: Mapping[str, str],
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """List and embed; shards that are there already are kept."""
-    config = read_config(words, config_file, flags)
-    return execute(config, Stage.EMBED, as_json=as_json, quiet=quiet)
 
 
 @click.command("select")
@@ -104,18 +98,3 @@ def select_stage(
 
         config = as_recorded(config, quiet=quiet)
     return execute(config, Stage.SELECT, as_json=as_json, quiet=quiet, explain=explain)
-
-
-@click.command("report")
-@stage_options
-def report_stage(
-    words: tuple[str, ...],
-    config_file: Path | None,
-    flags: Mapping[str, str],
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Finish a run: what is missing, the report, the manifest."""
-    config = read_config(words, config_file, flags)
-    return execute(config, Stage.REPORT, as_json=as_json, quiet=quiet)
