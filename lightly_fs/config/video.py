@@ -12,7 +12,7 @@ from lightly_fs.config.frozen import Frozen
 class VideoConfig(Frozen):
     """Every frame, unless one of these is given."""
 
-    fps: Annotated[float, Field(gt=0)] | None = Field(
+    fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="Take so many frames per second of a video; none: every frame."
     )
     every_nth: int = Field(1, ge=1, description="Take every n-th frame, from the first one on.")

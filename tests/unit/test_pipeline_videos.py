@@ -252,6 +252,12 @@ def test_two_ways_to_sample_are_refused():
         load_config(["video.fps=1", "video.every_nth=2"])
 
 
+@pytest.mark.parametrize("fps", ["0", "-1", "inf", "nan"])
+def test_a_rate_is_a_number_of_frames(fps):
+    with pytest.raises(ConfigError, match=r"`video.fps"):
+        load_config([f"video.fps={fps}"])
+
+
 def test_embeddings_may_be_given_by_the_names_of_frames(tmp_path):
     write_clip(tmp_path / "in/a.mp4", range(12))
     lines = ["filenames,embedding_0,embedding_1,labels"]
