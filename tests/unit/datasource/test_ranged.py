@@ -45,9 +45,10 @@ class Place:
         self.answer: Callable[[int], Failure | Exception | None] = lambda first: None
 
     def fetch(self, first: int, length: int) -> Future[bytes | memoryview | Failure]:
+        future = self.pool.submit(self._read, first, length)
         self.fetched[first // B] += 1
         self.n_bytes += length
-        return self.pool.submit(self._read, first, length)
+        return future
 
     def _read(self, first: int, length: int) -> memoryview | Failure:
         answer = self.answer(first)
@@ -265,14 +266,20 @@ def test_a_broken_system_is_no_failure_of_the_file(pool):
 def test_closing_wakes_who_waits_and_ends_what_has_not_begun(pool):
     begin = threading.Event()
     place = Place(content(20 * B), pool)
-    place.answer = lambda first: None if begin.wait(20) else GONE
+    begun: list[int] = []
+
+    def answer(first: int) -> None:
+        begun.append(first)
+        assert begin.wait(20)
+
+    place.answer = answer
     with ThreadPoolExecutor(6) as readers:
         file = place.open()
         handles = [file.handle() for _ in range(6)]
         for number, handle in enumerate(handles):
             handle.seek(number * 3 * B)
         waiting = [readers.submit(handle.read, 1) for handle in handles]
-        while sum(place.fetched.values()) < 6:
+        while sum(place.fetched.values()) < 6 or len(begun) < 4:
             pass
         file.close()
         begin.set()
