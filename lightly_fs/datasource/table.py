@@ -245,7 +245,7 @@ def _physical(directory: Path, entries: list[MountEntry]) -> Path:
 
 def uri_of_process(directory: Path) -> str | None:
     """Return what the s3fs process of a mount was told to mount, if it can be seen."""
-    for words in _s3fs_commands():
+    for _, words in _s3fs_commands():
         places, options = _parse_command(words)
         if directory in map(Path, places):
             name, prefix = parse_uri(_bucket_word(places, options))
@@ -254,7 +254,7 @@ def uri_of_process(directory: Path) -> str | None:
 
 
 def _from_processes(directories: set[Path], environ: Mapping[str, str]) -> Bucket | None:
-    for words in _s3fs_commands():
+    for _, words in _s3fs_commands():
         places, options = _parse_command(words)
         if not directories.intersection(map(Path, places)):
             continue
@@ -276,27 +276,20 @@ def _from_processes(directories: set[Path], environ: Mapping[str, str]) -> Bucke
     return None
 
 
-def _s3fs_commands() -> Iterator[list[str]]:
+def _s3fs_commands() -> Iterator[tuple[int, list[str]]]:
+    """Yield the process number and the command line of every s3fs process."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = os.fsdecode(path.read_bytes()).rstrip("\0").split("\0")
         except OSError:
             continue
         if Path(words[0]).name == "s3fs":
-            yield words
+            yield int(path.parent.name), words
 
 
 def s3fs_pids(directory: Path) -> list[int]:
     """Return the processes that serve a mount, told by their command lines."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0].endswith(b"s3fs") and os.fsencode(directory) in words:
-            found.append(int(path.parent.name))
-    return found
+    return [pid for pid, words in _s3fs_commands() if os.fspath(directory) in words]
 
 
 def _parse_command(words: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -47,6 +47,7 @@ class Video:
         readers: How many threads are decoding it.
         left: Nobody wants its frames any more: the last reader closes the file.
         facts: Known once a run has reached the end.
+        end_problem: What the end shows not to be whole.
         failure: Why nothing of it can be used.
     """
 
@@ -63,7 +64,7 @@ class Video:
     left: bool = False
     time_base: Fraction = Fraction(1)
     facts: VideoFacts | None = None
-    container_problems: Sequence[str] = ()
+    end_problem: str = ""
     failure: Failure | None = None
 
     def void(self, run: Run) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -55,11 +55,15 @@ class Position:
         video: Its filename.
         index: Of the next frame, over all frames.
         pts: Of the next frame, in the stream's time base.
+        undecoded: Packets before that could not be decoded, by the reason.
+        container_problems: What was broken about the container before.
     """
 
     video: str
     index: int
     pts: int
+    undecoded: Mapping[str, int] = field(default_factory=dict)
+    container_problems: Sequence[str] = ()
 
 
 @dataclass(slots=True)

@@ -324,9 +324,9 @@ class Schedule:
             if unit.ended_at is None and not run.void:
                 self._pass_over(video, run, len(video.owners))
                 seconds = None if unit.last_pts is None else float(unit.last_pts * video.time_base)
-                problems = [*dict.fromkeys(unit.video.problems), unit.video.problem(seconds)]
-                video.container_problems = [problem for problem in problems if problem]
+                video.end_problem = unit.video.problem(seconds)
                 video.facts = unit.video.facts(video.sample.filename)
+            unit.container_problems = (*unit.video.problems,)
             run.unit, run.ended = unit, True
             self._changed.notify_all()
 

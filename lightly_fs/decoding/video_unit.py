@@ -48,12 +48,17 @@ class Row:
         pts: In the stream's time base; None where the file has none, or one that goes back.
         scaled: Its pixels, or the reason why it has none.
         seekable: Whether a later process can get to it from a keyframe before.
+        undecoded: How many packets of its unit could not be decoded, by the reason, before the
+            segment in which a later process would begin.
+        container_problems: What was broken about the container as far as it was read.
     """
 
     local: int
     pts: int | None
     scaled: ScaledFrame | str
     seekable: bool
+    undecoded: Mapping[str, int]
+    container_problems: Sequence[str]
 
 
 class LostKeyframe(Exception):
@@ -105,8 +110,11 @@ class Unit:
     n_corrupt: int = 0
     last_pts: int | None = None
     ended_at: int | None = None
+    container_problems: Sequence[str] = ()
     _problems: dict[tuple[int, str], int] = field(default_factory=dict)
     _reached: int = 0
+    _segment: int = 0
+    """The segment of the frame that is shown; `_reached` that of the packet that is read."""
     _seekable: bool = True
     _marks: dict[int, int] = field(default_factory=dict)
     """Segments whose keyframes are in the decoder, by their timestamps."""
@@ -120,12 +128,14 @@ class Unit:
     """Index that the first keyframe would have if the unit began the video."""
 
     @property
-    def problems(self) -> Mapping[str, int]:
+    def undecoded(self) -> Mapping[str, int]:
         """How many packets could not be decoded, by the reason."""
-        end = len(self.entries) + 1 if self.ended_at is None else self.ended_at
+        return self._undecoded(len(self.entries) + 1 if self.ended_at is None else self.ended_at)
+
+    def _undecoded(self, before: int) -> Mapping[str, int]:
         counted: dict[str, int] = {}
         for (number, reason), count in self._problems.items():
-            if number < end:
+            if number < before:
                 counted[reason] = counted.get(reason, 0) + count
         return counted
 
@@ -153,6 +163,7 @@ class Unit:
 
     def _rows(self, skip: int) -> Iterator[Row]:
         opening, frames = self._begin()
+        self._segment = self.first
         wanted = None if self.start is None else self.start.pts
         self.last_pts = None
         for frame, broken in self._judged(frames, opening):
@@ -165,8 +176,10 @@ class Unit:
             else:
                 self.last_pts = pts
             number = None if frame.pts is None else self._marks.pop(frame.pts, None)
-            if number is not None and self._ends(frame, number, pts):
-                return
+            if number is not None:
+                self._segment = number
+                if self._ends(frame, number, pts):
+                    return
             row = self._counted(frame, pts, broken, skip)
             if row is not None:
                 yield row
@@ -308,7 +321,14 @@ class Unit:
             except CorruptImage as error:
                 scaled = error.reason
                 self.n_corrupt += 1
-        return Row(local, pts, scaled, self._seekable and pts is not None)
+        return Row(
+            local,
+            pts,
+            scaled,
+            seekable=self._seekable and pts is not None,
+            undecoded=self._undecoded(self._segment) if self._problems else {},
+            container_problems=(*self.video.problems,),
+        )
 
     def _judged(
         self, frames: Iterator[VideoFrame], opening: int | None

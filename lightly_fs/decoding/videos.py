@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,7 +16,7 @@ from lightly_fs.decoding.video_frames import FrameExtractor
 from lightly_fs.decoding.video_runs import Video
 from lightly_fs.decoding.video_sampling import Position, Sampling
 from lightly_fs.decoding.video_schedule import Schedule
-from lightly_fs.decoding.video_unit import Row
+from lightly_fs.decoding.video_unit import Row, Unit
 from lightly_fs.types import (
     Failure,
     Frame,
@@ -72,7 +72,7 @@ def frame_batches(
         settings: As for images.
         sampling: Which frames are used; the indices are always those among all frames.
         start: Where to go on in the first of `videos`. The `VideoFacts` of that video count its
-            corrupt frames from there on only.
+            corrupt frames from there on only; its problem is that of the whole video.
 
     Raises:
         ValueError: `start` is in another video than the first.
@@ -89,10 +89,11 @@ def frame_batches(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shown:
-    """A frame with its place in its video."""
+    """A frame with its place in its video, and where a later process may go on with it."""
 
     frame: Frame
     row: Row
+    position: Position | None
 
 
 _Event = _Shown | VideoFacts | Failure
@@ -113,17 +114,34 @@ class _Books:
     n_frames: int
     n_corrupt: int = 0
     size: tuple[int, int] | None = None
-    problems: Counter[str] = field(default_factory=Counter)
+    undecoded: Counter[str] = field(default_factory=Counter)
+    container_problems: dict[str, None] = field(default_factory=dict)
 
-    def close_run(self, n_frames: int, n_corrupt: int, problems: Mapping[str, int]) -> None:
-        self.n_frames += n_frames
-        self.n_corrupt += n_corrupt
-        self.problems.update(problems)
+    @classmethod
+    def opened(cls, start: Position | None) -> _Books:
+        if start is None:
+            return cls(0)
+        found = dict.fromkeys(start.container_problems)
+        return cls(start.index, undecoded=Counter(start.undecoded), container_problems=found)
+
+    def close_run(self, unit: Unit) -> None:
+        self.n_frames += unit.n_frames
+        self.n_corrupt += unit.n_corrupt
+        self.undecoded.update(unit.undecoded)
+        self.container_problems |= dict.fromkeys(unit.container_problems)
+
+    def position(self, frame: Frame, row: Row) -> Position | None:
+        """Return where to go on with a frame; None where a process cannot begin."""
+        if not row.seekable or frame.pts is None:
+            return None
+        undecoded = self.undecoded + Counter(row.undecoded)
+        container = self.container_problems | dict.fromkeys(row.container_problems)
+        return Position(frame.video, frame.index, frame.pts, dict(undecoded), (*container,))
 
 
 def _events_of(video: Video, schedule: Schedule) -> Iterator[_Event]:
     name = video.sample.filename
-    books = _Books(0 if video.start is None else video.start.index)
+    books = _Books.opened(video.start)
     first: int | None = None
     while True:
         taken = schedule.take(video, first)
@@ -135,11 +153,12 @@ def _events_of(video: Video, schedule: Schedule) -> Iterator[_Event]:
             if books.size is None and not isinstance(row.scaled, str):
                 books.size = row.scaled.width, row.scaled.height
             seconds = None if row.pts is None else float(row.pts * video.time_base)
-            yield _Shown(Frame(name, books.n_frames + row.local, row.pts, seconds), row)
+            frame = Frame(name, books.n_frames + row.local, row.pts, seconds)
+            yield _Shown(frame, row, books.position(frame, row))
         first = run.first
         if rows or run.unit is None:
             continue
-        books.close_run(run.unit.n_frames, run.unit.n_corrupt, run.unit.problems)
+        books.close_run(run.unit)
         first = run.unit.ended_at
         if first is None:
             yield _result(video, books)
@@ -148,10 +167,12 @@ def _events_of(video: Video, schedule: Schedule) -> Iterator[_Event]:
 
 def _result(video: Video, books: _Books) -> VideoFacts | Failure:
     """Return what became of a video that was read to its end."""
-    undecoded = books.problems.total()
-    problems = [*video.container_problems]
+    undecoded = books.undecoded.total()
+    problems = [*books.container_problems]
+    if video.end_problem:
+        problems.append(video.end_problem)
     if undecoded:
-        (reason, _), *_ = books.problems.most_common(1)
+        (reason, _), *_ = books.undecoded.most_common(1)
         packets = "packet" if undecoded == 1 else "packets"
         problems.append(f"{undecoded:,} {packets} cannot be decoded: {reason}")
     problem = "; ".join(problems)
@@ -220,8 +241,5 @@ class _Filling:
         self.results.append(record)
 
     def finished(self, following: _Shown | None) -> FrameBatch:
-        resume = None
-        if following is not None and following.row.seekable and following.frame.pts is not None:
-            frame = following.frame
-            resume = Position(frame.video, frame.index, following.frame.pts)
+        resume = None if following is None else following.position
         return FrameBatch(self._pixels, self.results, self.ended, resume, self._copies)

@@ -15,15 +15,13 @@ from lightly_fs.embedding.embed import decode_settings, embed_batches, joined
 from lightly_fs.errors import NoUsableSampleError
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.reusing import Reused, reusable
-from lightly_fs.pipeline.tally import Tally, check_failures
+from lightly_fs.pipeline.tally import Tally
 from lightly_fs.types import EmbeddedSamples, Failure, Sample, Stage, VideoFacts
 
 if TYPE_CHECKING:
     from lightly_fs.datasource.shards import Shard
     from lightly_fs.decoding.videos import FrameBatch, Position
     from lightly_fs.embedding.embedder import Embedder
-
-__all__ = ["Decoded", "check_failures", "embed_missing", "nothing_usable", "require_samples"]
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from lightly_fs.artifacts.tables import write_csv
 from lightly_fs.config import RunConfig
 from lightly_fs.decoding.images import CorruptImage, thumbnail
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.embedding import check_failures, nothing_usable
+from lightly_fs.pipeline.embedding import nothing_usable
+from lightly_fs.pipeline.tally import check_failures
 from lightly_fs.pretagging import parts
 from lightly_fs.pretagging.boxes import BoxesFile, drawn, spread
 from lightly_fs.pretagging.config import PretaggingConfig, read_pretagging_config

@@ -22,9 +22,10 @@ from lightly_fs.artifacts.tables import write_csv
 from lightly_fs.config import RunConfig
 from lightly_fs.decoding.duplicates import find_duplicates
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.embedding import check_failures, require_samples
+from lightly_fs.pipeline.embedding import require_samples
 from lightly_fs.pipeline.gathering import gather
 from lightly_fs.pipeline.inputs import Known, build_pool, describe, engine_strategy, title
+from lightly_fs.pipeline.tally import check_failures
 from lightly_fs.selection import select
 from lightly_fs.selection.pool import Embeddings, Numeric, Pool
 from lightly_fs.types import Progress, Selection, Stage

@@ -22,7 +22,8 @@ from lightly_fs.embedding.final_layer import final_layer, has_final_layer, with_
 from lightly_fs.embedding.load import cache_directory, start_embedder
 from lightly_fs.errors import ArtifactError, ConfigError
 from lightly_fs.pipeline.context import RunContext
-from lightly_fs.pipeline.embedding import Decoded, check_failures, nothing_usable
+from lightly_fs.pipeline.embedding import Decoded, nothing_usable
+from lightly_fs.pipeline.tally import check_failures
 from lightly_fs.report.lettering import counted
 from lightly_fs.training import memory
 from lightly_fs.training.checkpoint import Checkpoints, Content, Origin, checkpoint_name, misfit

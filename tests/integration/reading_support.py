@@ -13,6 +13,7 @@ from lightly_fs.datasource.bucket import Bucket, Credentials
 from lightly_fs.datasource.mount import MountRequest, mounted
 from lightly_fs.datasource.reader import Buffer
 from lightly_fs.datasource.source import Source
+from lightly_fs.datasource.table import s3fs_pids
 from lightly_fs.types import Failure
 
 
@@ -49,21 +50,8 @@ def shown(
         yield Source(found.uri, made.directory, found, made.stripes, owned=True, mounted=True)
 
 
-def daemons(directory: Path) -> list[int]:
-    """Return the process ids of the s3fs that serve a directory."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0].endswith(b"s3fs") and os.fsencode(directory) in words:
-            found.append(int(path.parent.name))
-    return found
-
-
 def signal_daemons(directory: Path, number: signal.Signals) -> int:
-    found = daemons(directory)
+    found = s3fs_pids(directory)
     for process in found:
         os.kill(process, number)
     return len(found)

@@ -18,9 +18,9 @@ from lightly_fs.datasource.object_reader import ObjectReader
 from lightly_fs.datasource.objects import ObjectStore
 from lightly_fs.datasource.reader import open_reader
 from lightly_fs.datasource.source import open_source
+from lightly_fs.datasource.table import s3fs_pids
 from lightly_fs.errors import MountError
 from tests.integration.reading_support import (
-    daemons,
     fill,
     known,
     outcomes,
@@ -73,13 +73,13 @@ def test_a_frozen_s3fs_costs_a_deadline_and_nothing_else(s3, bucket: str, tmp_pa
     with shown(known(s3, bucket), tmp_path / "m", environ) as source:
         samples = freeze(source).samples()
         reader = MountReader(source, environ, deadline_s=3)
-        before = daemons(tmp_path / "m")
+        before = s3fs_pids(tmp_path / "m")
         assert signal_daemons(tmp_path / "m", signal.SIGSTOP) == 1
         started = time.monotonic()
         results = outcomes(reader.stream(samples))
         seconds = time.monotonic() - started
         reader.close()
-        assert set(before).isdisjoint(daemons(tmp_path / "m"))
+        assert set(before).isdisjoint(s3fs_pids(tmp_path / "m"))
     assert results == [made[sample.filename] for sample in samples]
     assert seconds < 30
 

@@ -44,7 +44,12 @@ def consistent(path: Path) -> Watched:
         rest = watch([path], start=position)
         assert rest.hashes() == seen[0].hashes()[done:]
         assert rest.frames() == seen[0].frames()[done:]
+        assert [_problem(one) for one in rest.ended] == [_problem(one) for one in seen[0].ended]
     return seen[0]
+
+
+def _problem(ended: VideoFacts | Failure) -> str:
+    return ended.reason if isinstance(ended, Failure) else ended.problem
 
 
 BROKEN = {
