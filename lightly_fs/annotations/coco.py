@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-import numpy as np
 from msgspec import Meta, Raw, Struct
 
-from lightly_fs.annotations import rle
+from lightly_fs.annotations import polygons, rle
 from lightly_fs.annotations.files import InvalidFile
 from lightly_fs.annotations.labels import NO_CLASSES, Labels, NothingValidError
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject
@@ -23,12 +22,13 @@ from lightly_fs.errors import DatasourceError
 T = TypeVar("T")
 
 _MOST_PIXELS = 1 << 28
-"""Of a mask: it is drawn, a byte for each, before it is stored as run lengths."""
+"""Of a mask: its run lengths are turned from columns to rows with a byte for each."""
 
 # Beyond 10 million pixels a corner is a mistake, and Pillow overflows.
 _Place = Annotated[float, Meta(ge=-1e7, le=1e7)]
 _Length = Annotated[float, Meta(ge=0, le=1e7)]
 _Text = Annotated[str, Meta(min_length=1)]
+_Number = Annotated[int, Meta(ge=1)]
 _Id = int | str
 
 
@@ -58,6 +58,11 @@ class _Category(Struct, gc=False):
     name: _Text
 
 
+class _PointCategory(_Category, gc=False):
+    keypoints: list[_Text] = []
+    skeleton: list[tuple[_Number, _Number]] = []
+
+
 class _Owner(Struct, gc=False):
     image_id: _Id
 
@@ -82,16 +87,32 @@ class _Masked(Struct, gc=False):
     score: Annotated[float, Meta(ge=0, le=1)] = LABEL_SCORE
 
 
+class _Pointed(Struct, gc=False):
+    image_id: _Id
+    category_id: _Id
+    keypoints: Annotated[list[_Place], Meta(min_length=3)]
+    bbox: tuple[_Place, _Place, _Length, _Length] | None = None
+    score: Annotated[float, Meta(ge=0, le=1)] = LABEL_SCORE
+
+
 _CONTENT = msgspec.json.Decoder(_Content)
 _IMAGE = msgspec.json.Decoder(_Image)
-_CATEGORY = msgspec.json.Decoder(_Category)
+_CATEGORIES: dict[bool, msgspec.json.Decoder[Any]] = {
+    False: msgspec.json.Decoder(_Category),
+    True: msgspec.json.Decoder(_PointCategory),
+}
+"""By whether they name keypoints."""
 _OWNER = msgspec.json.Decoder(_Owner)
-_BOXED = msgspec.json.Decoder(_Boxed)
-_MASKED = msgspec.json.Decoder(_Masked)
+_ANNOTATIONS: dict[TaskType, msgspec.json.Decoder[Any]] = {
+    TaskType.OBJECT_DETECTION: msgspec.json.Decoder(_Boxed),
+    TaskType.INSTANCE_SEGMENTATION: msgspec.json.Decoder(_Masked),
+    TaskType.KEYPOINT_DETECTION: msgspec.json.Decoder(_Pointed),
+}
 _FIXES = {
     "$": "write `images`, `annotations` and `categories`, each a list",
     "images": "write an object with `id` and `file_name`",
-    "annotations": "write an object with `image_id`, `category_id` and `bbox` or `segmentation`",
+    "annotations": "write an object with `image_id`, `category_id` and `bbox`, `segmentation` or "
+    "`keypoints`",
     "categories": "write an object with `id` and `name`",
     "id": "give it an id of its own, for a category a whole number from 0",
     "file_name": "write the image's path below the input, or below the folder of `--below`",
@@ -102,11 +123,16 @@ _FIXES = {
     "score": "write the confidence, 0 to 1, or leave it out",
     "segmentation": "write polygons [[x, y, x, y, …]], or run lengths column by column",
     "counts": "write run lengths, column by column, starting with the zeros",
+    "keypoints": "write x, y, visibility of every keypoint that the category names, one after the "
+    "other",
+    "skeleton": "write pairs of numbers of keypoints, counted from 1",
 }
 
 
-def read_coco(path: Path, *, task: str, below: str = "", masks: bool = False) -> Labels:
-    """Read the boxes of a COCO file, or its masks: polygons or run lengths.
+def read_coco(
+    path: Path, *, task: str, below: str = "", kind: TaskType = TaskType.OBJECT_DETECTION
+) -> Labels:
+    """Read the boxes of a COCO file, its masks (polygons or run lengths), or its keypoints.
 
     An image whose annotations are all broken has no labels; one without an annotation has none to
     find, which is a label too.
@@ -115,7 +141,8 @@ def read_coco(path: Path, *, task: str, below: str = "", masks: bool = False) ->
         path: The file, on a local disk.
         task: Name of the task.
         below: Folder of the samples that the file's names are relative to.
-        masks: Read `segmentation`, else `bbox`.
+        kind: Detection reads `bbox`, instance segmentation `segmentation`, and keypoint detection
+            `keypoints`.
 
     Raises:
         NothingValidError: There are entries, but none that can be used.
@@ -129,16 +156,14 @@ def read_coco(path: Path, *, task: str, below: str = "", masks: bool = False) ->
         ) from error
     except InvalidContentError as error:
         raise DatasourceError(f"{path} is no COCO file: {error}") from error
-    reading = _Reading(str(path), below)
+    reading = _Reading(str(path), below, kind)
     categories = reading.categories(content.categories)
     reading.images(content.images)
-    places = {one.id: place for place, one in enumerate(categories)}
-    labels = reading.annotations(content.annotations, places, masks=masks)
+    labels = reading.annotations(content.annotations, categories)
     if reading.invalid and not any(labels.values()) and (content.annotations or not labels):
         raise NothingValidError(reading.invalid)
-    kind = TaskType.OBJECT_DETECTION
-    if masks and any(labels.values()):
-        kind = TaskType.INSTANCE_SEGMENTATION
+    if not any(labels.values()):
+        kind = TaskType.OBJECT_DETECTION
     schema = TaskSchema(task, kind, tuple(categories) or NO_CLASSES)
     return Labels(schema, labels, str(path), reading.invalid)
 
@@ -169,28 +194,38 @@ def _entry(given: object, decoder: msgspec.json.Decoder[T], at: str) -> T:
         raise explained(error, _FIXES, at=at) from error
 
 
+class _Places:
+    """The categories' places by their ids, and how many keypoints each names."""
+
+    def __init__(self, categories: Sequence[Category]) -> None:
+        self.of: Mapping[_Id, int] = {one.id: place for place, one in enumerate(categories)}
+        self.n_points = [len(one.keypoint_names) for one in categories]
+
+
 @dataclass
 class _Reading:
     """What of a file can be used, and what was left out."""
 
     path: str
     below: str
+    kind: TaskType
     invalid: list[InvalidFile] = field(default_factory=list)
     _images: dict[_Id, _Image] = field(default_factory=dict)
     _names: dict[_Id, str] = field(default_factory=dict)
 
     def categories(self, given: Sequence[object]) -> list[Category]:
         """Return the categories by ascending id."""
-        found: dict[int, str] = {}
+        found: dict[int, Category] = {}
         names: set[str] = set()
-        for at, one in self._entries(given, _CATEGORY, "$.categories"):
+        decoder = _CATEGORIES[self.kind is TaskType.KEYPOINT_DETECTION]
+        for at, one in self._entries(given, decoder, "$.categories"):
             if one.id in found or one.name in names:
                 shared = "id" if one.id in found else "name"
                 self._leave_out(f"{at}.{shared}", f"{getattr(one, shared)!r:.80} is there already")
             else:
-                found[one.id] = one.name
+                found[one.id] = _category(one)
                 names.add(one.name)
-        return [Category(number, name) for number, name in sorted(found.items())]
+        return [found[number] for number in sorted(found)]
 
     def images(self, given: Sequence[object]) -> None:
         for at, one in self._entries(given, _IMAGE, "$.images"):
@@ -201,18 +236,18 @@ class _Reading:
                 self._names[one.id] = str(PurePosixPath(self.below, one.file_name))
 
     def annotations(
-        self, given: Sequence[object], places: dict[int, int], *, masks: bool
+        self, given: Sequence[object], categories: Sequence[Category]
     ) -> dict[str, list[PredictedObject]]:
         """Return the objects by the name of their image."""
         found: dict[str, list[PredictedObject]] = {name: [] for name in self._names.values()}
-        decoder: msgspec.json.Decoder[Any] = _MASKED if masks else _BOXED
+        decoder, places = _ANNOTATIONS[self.kind], _Places(categories)
         broken: set[str] = set()
         for index, entry in enumerate(given):
             try:
                 # The common case without a detour: there may be millions of them.
                 one = decoder.decode(entry) if isinstance(entry, Raw) else _convert(entry, decoder)
-                name, place = self._names[one.image_id], places[one.category_id]
-                found[name].append(self._masked(one, place) if masks else _boxed(one, place))
+                name, place = self._names[one.image_id], places.of[one.category_id]
+                found[name].append(self._object(one, place, places))
             except (msgspec.MsgspecError, KeyError, ValueError, RecursionError):
                 broken.update(self._explain(entry, decoder, f"$.annotations[{index}]", places))
         for name in broken:
@@ -220,12 +255,15 @@ class _Reading:
                 del found[name]
         return found
 
+    def _object(self, one: Any, place: int, places: _Places) -> PredictedObject:  # noqa: ANN401
+        if self.kind is TaskType.INSTANCE_SEGMENTATION:
+            return self._masked(one, place)
+        if self.kind is TaskType.KEYPOINT_DETECTION:
+            return _pointed(one, place, places.n_points[place])
+        return PredictedObject(place, one.score, one.bbox)
+
     def _explain(
-        self,
-        entry: object,
-        decoder: msgspec.json.Decoder[Any],
-        at: str,
-        places: dict[int, int],
+        self, entry: object, decoder: msgspec.json.Decoder[Any], at: str, places: _Places
     ) -> Iterator[str]:
         """List a broken annotation, and yield the image that it is of, if that is clear."""
         try:
@@ -241,13 +279,14 @@ class _Reading:
             return
         if owner is None:
             self._leave_out(f"{at}.image_id", f"{one.image_id!r:.80} is none of `images`")
-        elif one.category_id not in places:
+        elif one.category_id not in places.of:
             self._leave_out(f"{at}.category_id", f"{one.category_id!r:.80} is none of `categories`")
         else:
             try:
-                self._masked(one, 0)
+                self._object(one, places.of[one.category_id], places)
             except ValueError as error:
-                self._leave_out(f"{at}.segmentation", str(error))
+                masked = self.kind is TaskType.INSTANCE_SEGMENTATION
+                self._leave_out(f"{at}.{'segmentation' if masked else 'keypoints'}", str(error))
 
     def _entries(
         self, given: Sequence[object], decoder: msgspec.json.Decoder[T], at: str
@@ -274,17 +313,30 @@ class _Reading:
         if isinstance(one.segmentation, _Runs):
             counts = _row_by_row(one.segmentation, height, width)
         else:
-            counts = draw_polygons(one.segmentation, height, width)
+            counts = polygons.draw(one.segmentation, height, width)
         box = one.bbox or rle.bounding_box(counts, width)
         return PredictedObject(place, one.score, box, mask=counts)
+
+
+def _category(given: _Category) -> Category:
+    if isinstance(given, _PointCategory):
+        return Category(given.id, given.name, tuple(given.keypoints), tuple(given.skeleton))
+    return Category(given.id, given.name)
 
 
 def _convert(entry: object, decoder: msgspec.json.Decoder[Any]) -> Any:  # noqa: ANN401
     return msgspec.convert(entry, decoder.type)
 
 
-def _boxed(one: _Boxed, place: int) -> PredictedObject:
-    return PredictedObject(place, one.score, one.bbox)
+def _pointed(one: _Pointed, place: int, n_named: int) -> PredictedObject:
+    values = one.keypoints
+    if len(values) % 3:
+        raise ValueError(f"{len(values)} numbers, not three for each keypoint")
+    if n_named and len(values) != 3 * n_named:
+        raise ValueError(f"{len(values) // 3} keypoints, but the category names {n_named}")
+    if (least := min(values[2::3])) < 0:
+        raise ValueError(f"a visibility of {least:g}")
+    return PredictedObject(place, one.score, one.bbox, keypoints=values)
 
 
 def _row_by_row(runs: _Runs, height: int, width: int) -> list[int]:
@@ -305,27 +357,3 @@ def _row_by_row(runs: _Runs, height: int, width: int) -> list[int]:
         raise ValueError(f"run lengths of {sum(counts)} pixels, not {height * width}")
     turned: list[int] = rle.transposed(counts, width, height).tolist()
     return turned
-
-
-def draw_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> list[int]:
-    """Return the run lengths of the pixels inside of polygons and on their outlines.
-
-    Args:
-        polygons: Each x, y, x, y, … in pixels.
-        height: Of the mask.
-        width: Of the mask.
-
-    Raises:
-        ValueError: There is none, or one has not three points.
-    """
-    from PIL import Image, ImageDraw
-
-    canvas = Image.new("1", (width, height))
-    for points in polygons:
-        if len(points) < 6 or len(points) % 2:
-            raise ValueError(f"a polygon of {len(points)} numbers, not two for each of 3 points")
-        ImageDraw.Draw(canvas).polygon(list(points), fill=1)
-    if not polygons:
-        raise ValueError("no polygon")
-    counts: list[int] = rle.encode(np.asarray(canvas)).tolist()
-    return counts

@@ -17,13 +17,14 @@ import msgspec
 import numpy as np
 import yaml
 
-from lightly_fs.annotations import rle
+from lightly_fs.annotations import polygons, rle
 from lightly_fs.annotations.exported import (
     Export,
     ExportedImage,
     File,
     boxed,
     fits,
+    masked,
     require_schema,
     require_size,
     require_xml,
@@ -34,7 +35,7 @@ from lightly_fs.annotations.exported import (
 from lightly_fs.annotations.label_studio_tasks import label_studio
 from lightly_fs.annotations.objects import PredictedObject
 from lightly_fs.annotations.predictions import prediction_path
-from lightly_fs.annotations.tasks import PREDICTIONS, TASKS, TaskSchema, TaskType
+from lightly_fs.annotations.tasks import MASKED, PREDICTIONS, TASKS, TaskSchema, TaskType
 from lightly_fs.annotations.yolo import EXPORTED_IMAGES, exported_label_path, yolo_label_path
 from lightly_fs.errors import ConfigError
 
@@ -69,6 +70,8 @@ def lightly(export: Export) -> Iterator[File]:
     for given, written in zip(schema.categories, categories, strict=True):
         if given.keypoint_names:
             written["keypoint_names"] = list(given.keypoint_names)
+        if given.skeleton:
+            written["skeleton"] = given.skeleton
     folder = f"{PREDICTIONS}{schema.name}/"
     yield folder + "schema.json", to_json({"task_type": schema.task_type, "categories": categories})
     path_of = partial(prediction_path, schema.name)
@@ -99,11 +102,14 @@ def _singleton(one: PredictedObject, schema: TaskSchema) -> dict[str, Any]:
 
 
 def coco(export: Export) -> Iterator[File]:
-    """`coco.json`: images, categories with their own ids, boxes and masks with `score`.
+    """`coco.json`: images, categories with their own ids, boxes, masks and keypoints with `score`.
 
-    Masks are compressed run lengths, as pycocotools writes them.
+    Masks are compressed run lengths, as pycocotools writes them. Keypoints have visibilities: 0
+    without a confidence, else 2; where some value is above 1, they are visibilities already.
     """
     schema = require_schema(export)
+    pointed = schema.task_type is TaskType.KEYPOINT_DETECTION
+    visibilities = pointed and _has_visibilities(export)
     annotations: list[dict[str, Any]] = []
     for number, image in enumerate(export.images, 1):
         for one, (x, y, width, height) in boxed(image):
@@ -117,6 +123,8 @@ def coco(export: Export) -> Iterator[File]:
             }
             if fits(image, one):
                 annotation |= _segmentation(image, one)
+            if pointed:
+                annotation |= _keypoints(one, visibilities=visibilities)
             if not math.isnan(one.score):
                 annotation["score"] = one.score
             annotations.append(annotation)
@@ -124,7 +132,10 @@ def coco(export: Export) -> Iterator[File]:
     for number, image in enumerate(export.images, 1):
         entry = {"id": number, "file_name": image.filename}
         images.append(entry | {"width": image.width, "height": image.height} | _url(image))
-    categories = [{"id": one.id, "name": one.name} for one in schema.categories]
+    categories: list[dict[str, Any]] = [{"id": c.id, "name": c.name} for c in schema.categories]
+    if pointed:  # pycocotools asks for both
+        for given, written in zip(schema.categories, categories, strict=True):
+            written |= {"keypoints": given.keypoint_names, "skeleton": given.skeleton}
     content = {"images": images, "annotations": annotations, "categories": categories}
     # pycocotools asks for `info` when it loads results.
     yield "coco.json", to_json({"info": {}, **content})
@@ -135,6 +146,20 @@ def _segmentation(image: ExportedImage, one: PredictedObject) -> dict[str, Any]:
     size = [image.height, image.width]
     counts = rle.compress(columns)
     return {"segmentation": {"size": size, "counts": counts}, "area": rle.area(one.mask)}
+
+
+def _has_visibilities(export: Export) -> bool:
+    objects = (one for image in export.images for one in image.objects or ())
+    return any(value > 1 for one in objects for value in one.keypoints[2::3])
+
+
+def _keypoints(one: PredictedObject, *, visibilities: bool) -> dict[str, Any]:
+    values: list[float] = []
+    for x, y, found in zip(*(one.keypoints[part::3] for part in range(3)), strict=True):
+        # Hidden is what a person said of a keypoint; a detector has no word for it.
+        seen = 1 if visibilities and found == 1 else 2
+        values += (x, y, seen) if found > 0 else (0, 0, 0)
+    return {"keypoints": values, "num_keypoints": sum(seen > 0 for seen in values[2::3])}
 
 
 def _url(image: ExportedImage) -> dict[str, str]:
@@ -148,9 +173,11 @@ def yolo(export: Export) -> Iterator[File]:
     linked as `images/`, or, when all images are in folders of that name, in those, each linked at
     its place (`images/`, `train/images/`). Boxes end
     at the image's border, because trainers refuse an image with one that sticks out; one that lies
-    outside altogether is left out, with a warning.
+    outside altogether is left out, with a warning. A mask is one polygon, see `polygons.outline`.
     """
-    names = {number: one.name for number, one in enumerate(require_schema(export).categories)}
+    schema = require_schema(export)
+    shapes = _outlines if schema.task_type in MASKED else _clipped
+    names = {number: one.name for number, one in enumerate(schema.categories)}
     # Without `path`, paths start from the folder of the file itself.
     content = {"train": _TRAIN, "val": _TRAIN, "nc": len(names), "names": names}
     yield "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
@@ -162,14 +189,11 @@ def yolo(export: Export) -> Iterator[File]:
     path_of = yolo_label_path if own else exported_label_path
     for image, path in with_paths(labelled, path_of):
         require_size(image)
-        lines = []
-        for one, box in boxed(image):
-            values = _shares(box, image)
-            if values is None:
-                logger.warning("a box of `%s` lies outside of the image: left out", image.filename)
-                continue
-            lines.append(" ".join([str(one.category), *(f"{value:.8g}" for value in values)]))
-        yield path, "".join(line + "\n" for line in lines).encode()
+        lines = [
+            " ".join([str(one.category), *(f"{value:.8g}" for value in values)]) + "\n"
+            for one, values in shapes(image)
+        ]
+        yield path, "".join(lines).encode()
 
 
 def _has_own_folder(filename: str) -> bool:
@@ -192,6 +216,24 @@ def _check_yolo_names(images: Sequence[ExportedImage], *, own: bool) -> None:
             )
 
 
+_Shapes = Iterator[tuple[PredictedObject, Sequence[float]]]
+"""Objects with the numbers that YOLO has of them."""
+
+
+def _clipped(image: ExportedImage) -> _Shapes:
+    for one, box in boxed(image):
+        if (values := _shares(box, image)) is not None:
+            yield one, values
+        else:
+            logger.warning("a box of `%s` lies outside of the image: left out", image.filename)
+
+
+def _outlines(image: ExportedImage) -> _Shapes:
+    for one in masked(image):
+        corners = polygons.outline(one.mask, image.height, image.width)
+        yield one, (corners / (image.width, image.height)).ravel().tolist()
+
+
 def _shares(box: Sequence[float], image: ExportedImage) -> tuple[float, ...] | None:
     """Return centre and size of a box as shares of the image, clipped to it; None for nothing."""
     left, top = max(0.0, box[0]), max(0.0, box[1])
@@ -204,7 +246,11 @@ def _shares(box: Sequence[float], image: ExportedImage) -> tuple[float, ...] | N
 
 
 def cvat(export: Export) -> Iterator[File]:
-    """`annotations.xml` in the format `CVAT for images 1.1`; without predictions no boxes."""
+    """`annotations.xml` in the format `CVAT for images 1.1`: boxes, or masks of a task of masks.
+
+    Without predictions there are none.
+    """
+    shapes = _masks if export.schema and export.schema.task_type in MASKED else _corners
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
@@ -221,20 +267,32 @@ def cvat(export: Export) -> Iterator[File]:
         element = ElementTree.SubElement(
             root, "image", {"id": str(number), "name": image.filename, **size}
         )
-        for one, (x, y, width, height) in boxed(image):
-            corners = zip(("xtl", "ytl", "xbr", "ybr"), (x, y, x + width, y + height), strict=True)
-            ElementTree.SubElement(
-                element,
-                "box",
-                {
-                    "label": export.categories[one.category].name,
-                    "source": "auto",
-                    "occluded": "0",
-                    **{name: repr(float(value)) for name, value in corners},
-                    "z_order": "0",
-                },
-            )
+        for one, kind, place in shapes(image):
+            name = {"label": export.categories[one.category].name}
+            more = {"source": "auto", "occluded": "0", **place, "z_order": "0"}
+            ElementTree.SubElement(element, kind, name | more)
     yield "annotations.xml", ElementTree.tostring(root, "utf-8", xml_declaration=True)
+
+
+_Elements = Iterator[tuple[PredictedObject, str, dict[str, str]]]
+"""Objects with the kind and the place of their elements in CVAT's XML."""
+
+
+def _corners(image: ExportedImage) -> _Elements:
+    for one, (x, y, width, height) in boxed(image):
+        corners = zip(("xtl", "ytl", "xbr", "ybr"), (x, y, x + width, y + height), strict=True)
+        yield one, "box", {name: repr(float(value)) for name, value in corners}
+
+
+def _masks(image: ExportedImage) -> _Elements:
+    """Masks are run lengths, row by row, of the box around them."""
+    for one in masked(image):
+        left, top, width, height = rle.bounding_box(one.mask, image.width) or (0, 0, 0, 0)
+        mask = rle.decode(one.mask, image.height, image.width)
+        runs = rle.encode(mask[top : top + height, left : left + width]).tolist()
+        box = {"left": left, "top": top, "width": width, "height": height}
+        written = {"rle": ", ".join(map(str, runs)), **{key: str(box[key]) for key in box}}
+        yield one, "mask", written
 
 
 def labelbox(export: Export) -> Iterator[File]:

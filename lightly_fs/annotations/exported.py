@@ -110,10 +110,11 @@ def _objects(predictions: Predictions, sample: int) -> list[PredictedObject]:
 
 
 def boxed(image: ExportedImage) -> Iterator[tuple[PredictedObject, Sequence[float]]]:
-    """Yield the objects with x, y, width, height: their own, or of the box around their mask.
+    """Yield the objects with x, y, width, height: their own, or of the box around what they have.
 
-    An object whose mask is empty, or of another size than the image, is left out with a warning;
-    one that has no mask either is an error.
+    That is their mask, or the keypoints that were found. An object whose mask is empty, or of
+    another size than the image, or of which no keypoint was found, is left out with a warning; one
+    that has none of these is an error.
     """
     for one in image.objects or ():
         if one.box is not None:
@@ -121,11 +122,40 @@ def boxed(image: ExportedImage) -> Iterator[tuple[PredictedObject, Sequence[floa
         elif one.mask:
             if (box := _mask_box(image, one)) is not None:
                 yield one, box
+        elif one.keypoints:
+            if (around := _keypoints_box(one)) is not None:
+                yield one, around
+            else:
+                logger.warning("an object of `%s` has no keypoint: left out", image.filename)
         else:
             raise ConfigError(
                 f"`{image.filename}` has an object without a box, and this format holds boxes",
                 hint="Export it as `lightly`, which holds everything.",
             )
+
+
+def _keypoints_box(one: PredictedObject) -> Sequence[float] | None:
+    points = np.reshape(one.keypoints, (-1, 3))
+    found = points[points[:, 2] > 0, :2]
+    if not len(found):
+        return None
+    box: list[float] = [*found.min(axis=0).tolist(), *np.ptp(found, axis=0).tolist()]
+    return box
+
+
+def masked(image: ExportedImage) -> Iterator[PredictedObject]:
+    """Yield the objects with masks of the image's size that show something.
+
+    All others are left out with a warning.
+    """
+    for one in image.objects or ():
+        if not one.mask:
+            logger.warning("an object of `%s` has no mask: left out", image.filename)
+        elif fits(image, one):
+            if rle.area(one.mask):
+                yield one
+            else:
+                logger.warning("a mask of `%s` is empty: the object is left out", image.filename)
 
 
 def fits(image: ExportedImage, one: PredictedObject) -> bool:

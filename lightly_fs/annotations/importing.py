@@ -12,12 +12,13 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lightly_fs.annotations import rle
-from lightly_fs.annotations.coco import draw_polygons, read_coco
+from lightly_fs.annotations import polygons, rle
+from lightly_fs.annotations.coco import read_coco
+from lightly_fs.annotations.cvat import read_cvat
 from lightly_fs.annotations.labels import NO_CLASSES, Labels
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
-from lightly_fs.annotations.xml_labels import read_cvat, read_pascal_voc
+from lightly_fs.annotations.xml_labels import read_pascal_voc
 from lightly_fs.errors import DatasourceError
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 FORMATS: dict[str, Callable[..., Labels]] = {
     "coco": read_coco,
-    "coco-masks": partial(read_coco, masks=True),
+    "coco-keypoints": partial(read_coco, kind=TaskType.KEYPOINT_DETECTION),
+    "coco-masks": partial(read_coco, kind=TaskType.INSTANCE_SEGMENTATION),
     "cvat": read_cvat,
+    "cvat-masks": partial(read_cvat, masks=True),
     "pascal-voc": read_pascal_voc,
 }
 """Who reads each: `(path, task=, below=)`."""
@@ -56,6 +59,13 @@ def import_coco_masks(
     return read_labels("coco-masks", path, task=task, below=below).of(filenames)
 
 
+def import_coco_keypoints(
+    path: Path, filenames: Sequence[str], *, task: str, below: str = ""
+) -> Predictions:
+    """Read the keypoints of a COCO file, their third number as it is; else as `import_coco`."""
+    return read_labels("coco-keypoints", path, task=task, below=below).of(filenames)
+
+
 def import_pascal_voc(
     path: Path, filenames: Sequence[str], *, task: str, below: str = ""
 ) -> Predictions:
@@ -66,6 +76,13 @@ def import_pascal_voc(
 def import_cvat(path: Path, filenames: Sequence[str], *, task: str, below: str = "") -> Predictions:
     """Read the boxes of a `CVAT for images` XML file; else as `import_coco`."""
     return read_labels("cvat", path, task=task, below=below).of(filenames)
+
+
+def import_cvat_masks(
+    path: Path, filenames: Sequence[str], *, task: str, below: str = ""
+) -> Predictions:
+    """Read the masks and polygons of a `CVAT for images` XML file; else as `import_coco`."""
+    return read_labels("cvat-masks", path, task=task, below=below).of(filenames)
 
 
 def import_labelformat(
@@ -124,8 +141,8 @@ def _from_labelformat(given: Any, place: int, image: Image) -> PredictedObject: 
     if hasattr(given.segmentation, "get_rle"):
         counts = given.segmentation.get_rle()
     else:
-        polygons = [[*chain.from_iterable(one)] for one in given.segmentation.polygons]
-        counts = draw_polygons(polygons, image.height, image.width)
+        points = [[*chain.from_iterable(one)] for one in given.segmentation.polygons]
+        counts = polygons.draw(points, image.height, image.width)
     box = rle.bounding_box(counts, image.width)
     return PredictedObject(place, LABEL_SCORE, box, mask=counts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -93,27 +93,30 @@ def import_label_studio(
     Raises:
         DatasourceError: It is not there, not one task is valid, or it is about none of the samples.
     """
-    return read_label_studio(files, path, filenames, task=task, what=what).of(filenames)
+    known = frozenset(filenames)
+    return read_label_studio(files, path, known, task=task, what=what).of(filenames)
 
 
 def read_label_studio(
     files: AnnotationFiles,
     path: str,
-    filenames: Sequence[str],
+    filenames: Container[str],
     *,
     task: str,
     what: Literal["predictions", "annotations"] = "predictions",
 ) -> Labels:
-    """Read the same, but also what labels none of the samples; see `import_label_studio`."""
+    """Read the same, but also what labels none of the samples; see `import_label_studio`.
+
+    Of the samples only whether they have a name is asked: `SampleNames` answers for frames too.
+    """
     tasks = read_one(files, path, _TASKS, _FIXES)
     if tasks is None:
         raise DatasourceError(f"{path} is not there", hint="Give the export of a project as JSON.")
     found: dict[str, list[_NamedObject]] = {}
     invalid: list[InvalidFile] = []
-    known = set(filenames)
     for index, raw in enumerate(tasks):
         try:
-            found |= _of_task(raw, f"$[{index}]", known, what)
+            found |= _of_task(raw, f"$[{index}]", filenames, what)
         except InvalidContentError as error:
             invalid.append(InvalidFile(path, str(error)))
     if invalid and not found:
@@ -136,7 +139,7 @@ _KINDS = (TaskType.OBJECT_DETECTION, TaskType.INSTANCE_SEGMENTATION, TaskType.CL
 
 
 def _of_task(
-    raw: msgspec.Raw, place: str, filenames: Collection[str], what: str
+    raw: msgspec.Raw, place: str, filenames: Container[str], what: str
 ) -> dict[str, list[_NamedObject]]:
     """Return the objects of a task by its sample; nothing without a result."""
     task = decode(_TASK, raw, _FIXES, at=place)
@@ -198,7 +201,7 @@ def _box(region: _Region, place: str) -> Sequence[float]:
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
-def sample_of(url: str, filenames: Collection[str]) -> str:
+def sample_of(url: str, filenames: Container[str]) -> str:
     """Return the sample that a URL or path ends with, or the whole path when there is none."""
     parts = urlsplit(url)
     # Local storage of Label Studio: /data/local-files/?d=folder/image.jpg

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightly_fs.annotations.files import InvalidFile
 from lightly_fs.annotations.objects import PredictedObject, Predictions, align
+from lightly_fs.annotations.sample_names import SampleNames, misnumbered
 from lightly_fs.annotations.tasks import Category, TaskSchema
 from lightly_fs.errors import DatasourceError
 
@@ -58,6 +59,19 @@ class Labels:
                 hint="check that it is the file or folder you meant, or export the labels again",
             )
         return align(self.objects, filenames, self.schema, self.path, self.invalid)
+
+    def matched(self, samples: SampleNames) -> Labels:
+        """Return them with frames under the names that a run gives them, those of no run left out.
+
+        Names that no sample has stay as they are.
+        """
+        objects: dict[str, list[PredictedObject]] = {}
+        wrong = misnumbered(samples.frames(self.objects))
+        for name, some in self.objects.items():
+            if (sample := samples.sample(name) or name) not in wrong:
+                objects.setdefault(sample, []).extend(some)
+        left_out = [InvalidFile(self.path, f"{name}: {why}") for name, why in wrong.items()]
+        return replace(self, objects=objects, invalid=(*self.invalid, *left_out))
 
     def others(self, filenames: Sequence[str]) -> list[str]:
         """Return the names that are no sample's, sorted."""

@@ -37,11 +37,13 @@ class Category:
 
     Attributes:
         keypoint_names: Of a keypoint task, in the order of the keypoints; empty when not given.
+        skeleton: Pairs of keypoints to join by a line, counted from 1; empty when not given.
     """
 
     id: int
     name: str
     keypoint_names: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class TaskSchema:
 
 
 _Text = Annotated[str, Meta(min_length=1)]
+_Number = Annotated[int, Meta(ge=1)]
 
 
 class _Category(Struct):
@@ -70,6 +73,7 @@ class _Category(Struct):
     keypoint_names: list[_Text] | None = None
     keypointNames: list[_Text] | None = None  # noqa: N815 - as the platform's API spells it
     keypoints: list[_Text] | None = None
+    skeleton: list[tuple[_Number, _Number]] | None = None
 
 
 class _Schema(Struct):
@@ -87,6 +91,7 @@ _FIXES = {
     "categories": 'write a list like [{"id": 0, "name": "car"}]',
     "id": "write a whole number from 0, the `category_id` of predictions",
     "name": "write the category's name",
+    "skeleton": "write pairs of numbers of keypoints, counted from 1",
 }
 
 
@@ -138,7 +143,7 @@ def read_schema(files: AnnotationFiles, task: str) -> TaskSchema:
 
 def _category(given: _Category) -> Category:
     names = given.keypoint_names or given.keypointNames or given.keypoints or []
-    return Category(given.id, given.name, tuple(names))
+    return Category(given.id, given.name, tuple(names), tuple(given.skeleton or ()))
 
 
 def _check_unique(path: str, categories: Sequence[_Category]) -> None:

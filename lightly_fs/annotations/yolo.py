@@ -1,14 +1,19 @@
-"""YOLO labels and predictions: a text file per image, `class cx cy w h [confidence]`."""
+"""YOLO labels and predictions: a text file per image, a line per object.
+
+A line is `class cx cy w h [confidence]`, or `class x y x y x y … [confidence]` with the corners of
+a polygon, in shares of the image.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightly_fs.annotations import polygons, rle
 from lightly_fs.annotations.files import AnnotationFiles, InvalidFile
 from lightly_fs.annotations.labels import NothingValidError
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions, align
@@ -44,10 +49,12 @@ def import_yolo(
     task: str,
     categories: Sequence[str],
     path_of: Callable[[str], str] = yolo_label_path,
+    masks: bool = False,
 ) -> Predictions:
-    """Read YOLO labels or predictions, lines of `class cx cy w h [confidence]`.
+    """Read YOLO labels or predictions: boxes, also those around polygons; or masks, of polygons.
 
-    A sample without a file has no prediction; one with an empty file has no object.
+    A polygon may go to its parts and holes, and back, on one line: `polygons.draw` tells them. A
+    sample without a file has no prediction; one with an empty file has no object.
 
     Args:
         files: Where the text files are.
@@ -56,6 +63,7 @@ def import_yolo(
         task: Name of the task.
         categories: Names in the order of the class numbers.
         path_of: Where a sample's labels are.
+        masks: Read masks; a box then is a fault.
 
     Raises:
         NothingValidError: Samples have files, but not one is valid.
@@ -68,13 +76,16 @@ def import_yolo(
     for row, data in zip(rows, files.read([paths[row] for row in rows]), strict=True):
         try:
             width, height = sizes[row].tolist()
-            labels[filenames[row]] = _yolo_objects(data, (width, height), len(categories))
+            reader = _Lines((width, height), len(categories), masks)
+            labels[filenames[row]] = reader.objects(data)
         except InvalidContentError as error:
             invalid.append(InvalidFile(paths[row], str(error)))
     if invalid and not labels:
         raise NothingValidError(invalid)
     named = tuple(Category(number, name) for number, name in enumerate(categories))
-    schema = TaskSchema(task, TaskType.OBJECT_DETECTION, named)
+    some = masks and any(labels.values())
+    kind = TaskType.INSTANCE_SEGMENTATION if some else TaskType.OBJECT_DETECTION
+    schema = TaskSchema(task, kind, named)
     found = align(labels, filenames, schema, _shown_folder(paths), invalid)
     others = {path for path in listed if path.endswith(".txt")} - set(paths)
     return replace(found, unmatched=len(others))
@@ -93,45 +104,71 @@ def _shown_folder(paths: Sequence[str]) -> str:
     return f"`{paths[0]}` and the like" if paths else "nothing"
 
 
-def _yolo_objects(
-    data: Buffer | Failure, size: tuple[int, int], n_categories: int
-) -> list[PredictedObject]:
-    if isinstance(data, Failure):
-        raise InvalidContentError("file", f"cannot be read, {data.reason}")
-    try:
-        lines = bytes(data).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InvalidContentError("file", "no UTF-8 text", "save the file as UTF-8") from error
-    return [
-        _yolo_object(line.split(), f"line {number}", size, n_categories)
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
+@dataclass(frozen=True)
+class _Lines:
+    """Reads the lines of an image.
+
+    Attributes:
+        size: Width and height of the image in pixels.
+    """
+
+    size: tuple[int, int]
+    n_categories: int
+    masks: bool
+
+    def objects(self, data: Buffer | Failure) -> list[PredictedObject]:
+        if isinstance(data, Failure):
+            raise InvalidContentError("file", f"cannot be read, {data.reason}")
+        try:
+            lines = bytes(data).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InvalidContentError("file", "no UTF-8 text", "save the file as UTF-8") from error
+        return [
+            self._object(line.split(), f"line {number}")
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+
+    def _object(self, words: Sequence[str], place: str) -> PredictedObject:
+        if len(words) < 5:
+            raise InvalidContentError(place, f"{len(words)} numbers", _FIX)
+        try:
+            number, *values = map(float, words)
+        except ValueError as error:
+            raise InvalidContentError(place, "not only numbers", _FIX) from error
+        if number not in range(self.n_categories):
+            wrong = f"class {words[0]} of {self.n_categories}"
+            raise InvalidContentError(place, wrong, "name every class in `categories`")
+        # What touches the border comes out a little larger than the image when it is rounded.
+        if not all(-0.01 <= value <= 1.01 for value in values):
+            raise InvalidContentError(place, "values outside of 0 to 1", _FIX)
+        score = min(max(values.pop(), 0.0), 1.0) if len(values) % 2 else LABEL_SCORE
+        if len(values) > 4:
+            return self._polygon(int(number), score, values, place)
+        if self.masks:
+            raise InvalidContentError(place, "a box has no mask", "import the boxes as `yolo`")
+        centre_x, centre_y, width, height = values
+        across, down = self.size
+        left, top = (centre_x - width / 2) * across, (centre_y - height / 2) * down
+        return PredictedObject(int(number), score, (left, top, width * across, height * down))
+
+    def _polygon(
+        self, category: int, score: float, values: Sequence[float], place: str
+    ) -> PredictedObject:
+        width, height = self.size
+        points = np.reshape(values, (-1, 2)) * self.size
+        if not self.masks:
+            (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+            box = (float(left), float(top), float(right - left), float(bottom - top))
+            return PredictedObject(category, score, box)
+        try:
+            counts = polygons.draw([points.ravel().tolist()], height, width)
+        except ValueError as error:
+            raise InvalidContentError(place, str(error), _FIX) from error
+        return PredictedObject(category, score, rle.bounding_box(counts, width), mask=counts)
 
 
-def _yolo_object(
-    words: Sequence[str], place: str, size: tuple[int, int], n_categories: int
-) -> PredictedObject:
-    fix = "write `class cx cy w h`, the last four as shares of the image, and maybe a confidence"
-    if len(words) not in (5, 6):
-        raise InvalidContentError(place, f"{len(words)} numbers", fix)
-    try:
-        number, *values = map(float, words)
-    except ValueError as error:
-        raise InvalidContentError(place, "not only numbers", fix) from error
-    if number not in range(n_categories):
-        raise InvalidContentError(
-            place, f"class {words[0]} of {n_categories}", "name every class in `categories`"
-        )
-    # Boxes that touch the border come out a little larger than the image when they are rounded.
-    if not all(-0.01 <= value <= 1.01 for value in values):
-        raise InvalidContentError(place, "values outside of 0 to 1", fix)
-    centre_x, centre_y, width, height = values[:4]
-    box = (
-        (centre_x - width / 2) * size[0],
-        (centre_y - height / 2) * size[1],
-        width * size[0],
-        height * size[1],
-    )
-    score = min(max(values[4], 0.0), 1.0) if len(values) == 5 else LABEL_SCORE
-    return PredictedObject(int(number), score, box)
+_FIX = (
+    "write `class cx cy w h`, or `class` and x, y of at least 3 corners, all as shares of the "
+    "image, and maybe a confidence"
+)

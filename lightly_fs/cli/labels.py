@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from lightly_fs.annotations.files import InvalidFile
     from lightly_fs.pipeline.labelling import Imported
 
-FORMATS = ("coco", "coco-masks", "cvat", "label-studio", "pascal-voc", "yolo")
+FORMATS = (
+    *("coco", "coco-keypoints", "coco-masks", "cvat", "cvat-masks", "label-studio", "pascal-voc"),
+    *("yolo", "yolo-masks"),
+)
 _SHOWN = 3
 
 
@@ -55,7 +58,8 @@ def import_labels(
 ) -> None:
     """Turn labels into a prediction task of the input.
 
-    FORMAT is coco, coco-masks, cvat, label-studio, pascal-voc or yolo; PATH is on a local disk.
+    FORMAT is coco, cvat, label-studio, pascal-voc or yolo for boxes, coco-masks, cvat-masks,
+    yolo-masks or coco-keypoints; PATH is on a local disk.
 
     \b
         lightly-fs import-labels yolo dataset/data.yaml --task labels --input-dir /s3-mount
@@ -108,8 +112,13 @@ def _write_invalid(file: Path, invalid: Sequence[InvalidFile]) -> None:
 def _summary(done: Imported) -> str:
     categories = "1 category" if done.n_categories == 1 else f"{done.n_categories:,} categories"
     left_out = f", {len(done.invalid):,} left out" if done.invalid else ""
+    labelled = []
+    if done.n_images or not done.n_frames:
+        n = done.n_labelled - done.n_frames
+        labelled.append(f"{n:,} of {counted(done.n_images, 'image')}")
+    if done.n_frames:
+        labelled.append(counted(done.n_frames, "frame"))
     return (
-        f"{done.n_labelled:,} of {counted(done.n_images, 'image')} labelled, "
-        f"{counted(done.n_objects, 'object')} of {categories}; "
+        f"{' and '.join(labelled)} labelled, {counted(done.n_objects, 'object')} of {categories}; "
         f"{counted(len(done.others), 'name')} in the labels without an image{left_out}"
     )

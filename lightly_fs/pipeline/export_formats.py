@@ -128,7 +128,7 @@ FORMATS: dict[str, Format] = {
         urls=Use.MAY,
         masks=True,
     ),
-    "yolo": Format(make=lambda given: export.yolo(given.export), task=Use.MUST),
+    "yolo": Format(make=lambda given: export.yolo(given.export), task=Use.MUST, masks=True),
     "label-studio": Format(
         make=lambda given: export.label_studio(given.export),
         main="label_studio_tasks.json",
@@ -149,7 +149,9 @@ FORMATS: dict[str, Format] = {
         urls=Use.MUST,
         sizes=False,
     ),
-    "cvat": Format(make=lambda given: export.cvat(given.export), main="annotations.xml"),
+    "cvat": Format(
+        make=lambda given: export.cvat(given.export), main="annotations.xml", masks=True
+    ),
     "huggingface": Format(make=_hugging_face, images=True),
     "webdataset": Format(
         make=lambda given: webdataset(given.export, given.contents()), urls=Use.MAY, images=True

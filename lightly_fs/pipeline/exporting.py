@@ -192,14 +192,17 @@ def _material(
         s3 = _joined(run.s3, request.s3)
         place = request.input_dir or run.input_dir
         signs = request.wants_urls and not request.url_prefix
-        source, reader = None, None
-        if signs or request.kind.images:
+        source, reader, written = None, None, None
+        if signs and run.frames:
+            _check_copies(run)
+            written = stack.enter_context(open_images(run.uri, s3, environ))[0]
+        if request.kind.images or (signs and len(run.frames) < len(run.selected)):
             source, reader = _opened(stack, place, s3, environ)
         predictions = None
         if request.task:
             labelled = _opened(stack, request.predictions or place, s3, environ)
             predictions = _predicted(run, SourceFiles(*labelled), request.task)
-        urls = _urls(request, source, run)
+        urls = _urls(request, run, source, written)
         moved = bool(request.input_dir)
 
         def contents() -> Iterator[Buffer]:
@@ -245,26 +248,58 @@ def _opened(
         raise
 
 
-def _urls(request: ExportRequest, source: Source | None, run: FinishedRun) -> Sequence[str | None]:
-    filenames = run.selected
+def _check_copies(run: FinishedRun) -> None:
+    """Refuse to sign URLs of frames that are nowhere as images of their size."""
+    lacking = next((name for name in run.frames if name not in run.copies), None)
+    if lacking is None and not run.copies_are_scaled:
+        return
+    wrong = "the run wrote no image of it"
+    if lacking is None:
+        lacking, wrong = next(iter(run.frames)), "`output_image_size` has scaled its copy"
+    raise ConfigError(
+        f"no read URLs: `{lacking}` is a frame of a video, not a file, and {wrong}",
+        hint="run with dump_dataset=True and no output_image_size: it writes the selected frames "
+        "to data/sampled of its run directory; or --url-prefix URL, where they are served",
+    )
+
+
+def _urls(
+    request: ExportRequest, run: FinishedRun, source: Source | None, written: Source | None
+) -> Sequence[str | None]:
+    """Return the address of each selected image; frames have that of their copy in the run."""
+    filenames, frames = run.selected, run.frames
     if not request.wants_urls:
         return [None] * len(filenames)
     if request.url_prefix:
         return [prefixed_url(request.url_prefix, name) for name in filenames]
-    if run.frames:
-        raise ConfigError(
-            f"no read URLs: `{next(iter(run.frames))}` is a frame of a video, not a file",
-            hint="a run with dump_dataset=True writes the selected frames to data/sampled of its "
-            "run directory; --url-prefix names where that is served",
-        )
+    images = _signed(source, [one for one in filenames if one not in frames], request, _NO_BUCKET)
+    copies = [run.copies[one] for one in filenames if one in frames]
+    of_frames = _signed(written, copies, request, _NO_BUCKET_OF_RUN)
+    return [next(of_frames if one in frames else images) for one in filenames]
+
+
+_NO_BUCKET = (
+    "--input-dir s3://bucket/prefix names it; --url-prefix https://host/folder/ if another server "
+    "shows these images"
+)
+_NO_BUCKET_OF_RUN = (
+    "name the run as s3://bucket/prefix: its data/sampled holds the frames; --url-prefix "
+    "https://host/folder/ if another server shows them"
+)
+
+
+def _signed(
+    source: Source | None, names: Sequence[str], request: ExportRequest, hint: str
+) -> Iterator[str]:
+    if not names:
+        return iter(())
     if source is None or source.bucket is None:
         where = "the input" if source is None else source.uri
         raise ConfigError(
             f"no read URLs: the bucket behind {where} is not known, or does not open directly",
-            hint="--input-dir s3://bucket/prefix names it; --url-prefix https://host/folder/ if "
-            "another server shows these images",
+            hint=hint,
         )
-    return list(read_urls(source.bucket, filenames, expires=request.expires))
+    return read_urls(source.bucket, names, expires=request.expires)
 
 
 def _predicted(run: FinishedRun, files: SourceFiles, task: str) -> Predictions:

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
+from lightly_fs.artifacts.dump import FOLDER as COPIES
+from lightly_fs.artifacts.dump import dump_names
 from lightly_fs.artifacts.lists import FOLDER, SELECTED, read_list
 from lightly_fs.artifacts.manifest import Manifest
 from lightly_fs.artifacts.record import CONFIG, INVENTORY, RUN
@@ -153,6 +155,20 @@ class FinishedRun:
             return {}
         rows = zip(self.selected, *(table[name].to_pylist() for name in _FRAME), strict=True)
         return {row[0]: Frame(*row[1:]) for row in rows if row[1] is not None}
+
+    @cached_property
+    def copies(self) -> dict[str, str]:
+        """Of the selected frames that the run wrote as images: the copy's name below the run."""
+        form = self._config["output_image_format"]
+        copies = dump_names(self.selected, "" if form == "original" else f".{form}")
+        named = {name: f"{COPIES}/{copy}" for name, copy in zip(self.selected, copies, strict=True)}
+        return {name: named[name] for name in self.frames if named[name] in self._entries}
+
+    @property
+    def copies_are_scaled(self) -> bool:
+        """Whether copies may have another size than the frames."""
+        form, size = self._config["output_image_format"], self._config["output_image_size"]
+        return bool(form != "original" and size != -1)
 
     def _named_frames(self) -> list[tuple[str, Frame | None]]:
         return [(name, self.frames.get(name)) for name in self.selected]

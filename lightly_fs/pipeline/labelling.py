@@ -19,6 +19,7 @@ from lightly_fs.annotations.in_memory import FilesInMemory
 from lightly_fs.annotations.label_studio import read_label_studio
 from lightly_fs.annotations.objects import Predictions
 from lightly_fs.annotations.predictions import read_predictions
+from lightly_fs.annotations.sample_names import SampleNames
 from lightly_fs.annotations.tasks import PREDICTIONS, TASKS, read_tasks
 from lightly_fs.config import S3Config
 from lightly_fs.config.selection import PRETAGGING_TASK
@@ -39,7 +40,7 @@ class ImportRequest:
     """Which labels to import, and where to.
 
     Attributes:
-        format: A format of `annotations.importing`, `label-studio` or `yolo`.
+        format: A format of `annotations.importing`, `label-studio`, `yolo` or `yolo-masks`.
         path: The labels, on a local disk.
         task: Name of the task.
         input_dir: The images: a directory, mounted or not, or `s3://…`.
@@ -68,8 +69,9 @@ class Imported:
     Attributes:
         place: The folder of the task.
         n_images: Of the input.
-        n_labelled: Of them with labels, maybe without an object.
-        others: Names in the labels that are no image's.
+        n_labelled: Of them, and of the frames of videos, with labels, maybe without an object.
+        n_frames: Of those that are frames.
+        others: Names in the labels that are no image's, and no frame's of a video.
         invalid: What was left out: the file, and the place in it with the reason.
     """
 
@@ -77,6 +79,7 @@ class Imported:
     task: str
     n_images: int
     n_labelled: int
+    n_frames: int
     n_objects: int
     n_categories: int
     others: Sequence[str]
@@ -88,6 +91,7 @@ class Imported:
             "task": self.task,
             "images": self.n_images,
             "labelled": self.n_labelled,
+            "frames": self.n_frames,
             "objects": self.n_objects,
             "categories": self.n_categories,
             "labels_without_image": list(self.others),
@@ -97,9 +101,14 @@ class Imported:
 
 @dataclass(frozen=True)
 class _Read:
-    """Labels of samples; what is left is as in `Imported`."""
+    """Labels of samples; what is left is as in `Imported`.
+
+    Attributes:
+        images: The input's.
+    """
 
     predictions: Predictions
+    images: Sequence[str]
     others: Sequence[str]
     invalid: Sequence[InvalidFile] = ()
 
@@ -137,11 +146,13 @@ def import_task(request: ImportRequest, environ: Mapping[str, str]) -> Imported:
         for name in stale:
             output.delete(name)
         where = output.uri if place.startswith("s3://") else str(output.root)
+    n_labelled = int(kept.predicted.sum())
     return Imported(
         place=f"{where.rstrip('/')}/{PREDICTIONS}{request.task}",
         task=request.task,
-        n_images=len(inventory),
-        n_labelled=int(kept.predicted.sum()),
+        n_images=len(read.images),
+        n_labelled=n_labelled,
+        n_frames=n_labelled - len(set(read.images).intersection(_labelled(kept))),
         n_objects=len(kept.categories),
         n_categories=len(kept.schema.categories),
         others=read.others,
@@ -203,11 +214,12 @@ def _there(output: Output, task: str, files: Collection[str]) -> ConfigError:
 
 
 def _read(request: ImportRequest, inventory: Inventory, reader: Reader) -> _Read:
-    names: list[str] = inventory.table["filename"].to_pylist()
-    if request.format == "yolo":
-        with closing(YoloFolder(request.path, names, below=request.below)) as folder:
-            found = folder.predictions(inventory, reader, task=request.task)
-            return _Read(found, folder.others(), found.invalid)
+    samples = SampleNames(inventory.table["filename"].to_pylist())
+    if request.format in _YOLO:
+        with closing(YoloFolder(request.path, samples, below=request.below)) as folder:
+            masks = _YOLO[request.format]
+            found = folder.predictions(inventory, reader, task=request.task, masks=masks)
+            return _Read(found, samples.images, folder.others(), found.invalid)
     if request.format == "label-studio":
         parent = request.path.absolute().parent
         with closing(DirectoryReader(parent)) as local:
@@ -215,13 +227,23 @@ def _read(request: ImportRequest, inventory: Inventory, reader: Reader) -> _Read
             labels = read_label_studio(
                 files,
                 request.path.name,
-                names,
+                samples,
                 task=request.task,
                 what="predictions" if request.predicted else "annotations",
             )
     else:
         labels = read_labels(request.format, request.path, task=request.task, below=request.below)
-    return _Read(labels.of(names), labels.others(names), labels.invalid)
+    labels = labels.matched(samples)
+    names = list(dict.fromkeys([*samples.images, *samples.frames(labels.objects)]))
+    return _Read(labels.of(names), samples.images, labels.others(names), labels.invalid)
+
+
+_YOLO = {"yolo": False, "yolo-masks": True}
+"""Whether the polygons become masks."""
+
+
+def _labelled(predictions: Predictions) -> list[str]:
+    return [predictions.filenames[row] for row in np.flatnonzero(predictions.predicted).tolist()]
 
 
 def _checked(predictions: Predictions, task: str) -> tuple[dict[str, bytes], Predictions]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import urllib.request
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from tests.clips import SIDE, write_clip
 from tests.images import jpeg, scene
 from tests.integration.mounted_bucket import cli, mounted_buckets
 
@@ -112,3 +116,114 @@ def test_what_is_not_there(buckets, tmp_path):
 
     assert (nothing.returncode, "holds no run of lightly-fs" in nothing.stderr) == (6, True)
     assert (elsewhere.returncode, "there is no bucket" in elsewhere.stderr) == (3, True)
+
+
+@pytest.fixture(scope="module")
+def filmed(s3, tmp_path_factory):
+    """A video and an image, and runs that wrote what they selected: as PNG, smaller, not at all."""
+    images = tmp_path_factory.mktemp("films")
+    (images / "a.jpg").write_bytes(jpeg(scene(0)))
+    write_clip(images / "v/b c.mp4", range(12))
+    with mounted_buckets(s3, images, tmp_path_factory.mktemp("filmed")) as both:
+        for run, words in (
+            ("written", ("dump_dataset=True", "output_image_format=webp")),
+            ("small", ("dump_dataset=True", "output_image_size=32")),
+            ("none", ()),
+        ):
+            done = both.run(f"run_directory={run}", *words)
+            assert done.returncode == 0, done.stderr
+        yield both
+
+
+@pytest.mark.parametrize("where", ["mounted", "s3"])
+@pytest.mark.parametrize("format_", ["label-studio", "labelbox", "parquet"])
+def test_addresses_of_frames_are_those_of_their_copies(filmed, tmp_path, where, format_):
+    run = f"{filmed.output_dir}/written" if where == "mounted" else f"s3://{filmed.target}/written"
+
+    done = cli(
+        *(filmed, "export", run, "--format", format_, "--read-urls", "--out", str(tmp_path / "x"))
+    )
+
+    assert done.returncode == 0, done.stderr
+    if format_ == "label-studio":
+        tasks = json.loads((tmp_path / "x/label_studio_tasks.json").read_bytes())
+        url_of = {one["data"]["lightlyFileName"]: one["data"]["image"] for one in tasks}
+    elif format_ == "labelbox":
+        rows = json.loads((tmp_path / "x/labelbox_data_rows.json").read_bytes())
+        url_of = {one["global_key"]: one["row_data"] for one in rows}
+    else:
+        table = pq.read_table(tmp_path / "x/selection.parquet").to_pydict()
+        url_of = dict(zip(table["filename"], table["read_url"], strict=True))
+    assert fetch(url_of.pop("a.jpg")) == source_object(filmed, "a.jpg")
+    assert sorted(url_of) == [f"v/b c-{index:02}-mp4.png" for index in range(12)]
+    for name, url in url_of.items():
+        data = fetch(url)
+        assert data == filmed.content(f"written/data/sampled/{name[:-4]}.webp")
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == SIDE
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        ("none", "the run wrote no image of it"),
+        ("small", "`output_image_size` has scaled its"),
+    ],
+)
+def test_frames_that_are_nowhere_as_images_of_their_size_have_no_address(filmed, run, reason):
+    words = ("export", f"s3://{filmed.target}/{run}", "--format", "labelbox", "--out", "-")
+
+    refused = cli(filmed, *words)
+    served = cli(filmed, *words, "--url-prefix", "https://host/frames")
+
+    assert (refused.returncode, reason in refused.stderr) == (2, True)
+    assert "dump_dataset=True" in refused.stderr
+    assert served.returncode == 0, served.stderr
+    assert "https://host/frames/v/b%20c-03-mp4.png" in served.stdout
+
+
+def test_labels_of_the_copies_come_back_as_those_of_frames(filmed, tmp_path):
+    """Label Studio exports the tasks that it was given, with what people drew on them."""
+    exported = cli(
+        *(filmed, "export", f"s3://{filmed.target}/written", "--format", "label-studio"),
+        *("--out", "-"),
+    )
+    region = {
+        "type": "rectanglelabels",
+        "original_width": SIDE[0],
+        "original_height": SIDE[1],
+        "value": {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["square"]},
+    }
+    tasks = json.loads(exported.stdout)
+    for task in tasks:
+        task["annotations"] = [{"result": [region]}]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+
+    done = cli(
+        *(filmed, "import-labels", "label-studio", str(tmp_path / "tasks.json")),
+        *("--task", "drawn", "--input-dir", f"s3://{filmed.source}", "--json"),
+    )
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["labelled"], result["frames"], result["images"]) == (13, 12, 1)
+    key = ".lightly/predictions/drawn/v/b c-03-mp4.json"
+    content = json.loads(source_object(filmed, key))
+    assert content["file_name"] == "v/b c-03-mp4.png"
+    assert content["predictions"][0]["bbox"] == [0, 0, 48, 32]
+
+
+def test_frames_of_a_bucket_have_the_size_of_their_video(filmed, tmp_path):
+    (tmp_path / "classes.txt").write_text("square\n")
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/b c-03-mp4.txt").write_text("0 0.5 0.5 1 1\n")
+
+    done = cli(
+        *(filmed, "import-labels", "yolo", str(tmp_path), "--task", "yolo"),
+        *("--input-dir", f"s3://{filmed.source}"),
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("0 of 1 image and 1 frame labelled, 1 object of 1 category;")
+    content = json.loads(source_object(filmed, ".lightly/predictions/yolo/v/b c-03-mp4.json"))
+    assert content["predictions"][0]["bbox"] == [0, 0, *SIDE]

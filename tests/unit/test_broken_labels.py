@@ -49,7 +49,11 @@ coco = st.fixed_dictionaries(
             height=st.just(6) | anything,
         ),
         "categories": entries(
-            {"id": 0, "name": "bus"}, id=ids, name=st.sampled_from(["car", "cat"]) | anything
+            {"id": 0, "name": "bus"},
+            id=ids,
+            name=st.sampled_from(["car", "cat"]) | anything,
+            keypoints=st.lists(st.sampled_from(["nose", "tail"])) | anything,
+            skeleton=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3))) | anything,
         ),
         "annotations": entries(
             {
@@ -57,6 +61,7 @@ coco = st.fixed_dictionaries(
                 "category_id": 0,
                 "bbox": [1, 1, 2, 2],
                 "segmentation": [[1, 1, 3, 1, 3, 3]],
+                "keypoints": [1, 1, 2],
             },
             id=ids,
             image_id=ids,
@@ -64,6 +69,7 @@ coco = st.fixed_dictionaries(
             bbox=corners | anything,
             score=st.floats(0, 1) | anything,
             segmentation=segmentations,
+            keypoints=st.lists(st.integers(0, 8), min_size=3, max_size=7) | anything,
             iscrowd=ids,
         ),
     }
@@ -89,7 +95,7 @@ label_studio = entries(
     annotations=entries(result=regions, was_cancelled=st.booleans() | anything),
 )
 words = st.sampled_from(
-    ["car", "cat", "", "1", "2", "6", "-1", "nan", "1e400", "x", "a.jpg", "\ud7ff"]
+    ["car", "cat", "", "1", "2", "6", "-1", "nan", "1e400", "x", "a.jpg", "\ud7ff", "1,2;6,2;6,6"]
 )
 
 
@@ -108,12 +114,20 @@ def element(tag, *children, **attributes):
 
 
 META = "<meta><task><labels><label><name>car</name></label></labels></task></meta>"
-box = element("box", **dict.fromkeys(("label", "xtl", "ytl", "xbr", "ybr")))
+shapes = (
+    element("box", **dict.fromkeys(("label", "xtl", "ytl", "xbr", "ybr"))),
+    element("mask", **dict.fromkeys(("label", "rle", "left", "top", "width", "height"))),
+    element("polygon", label=None, points=None),
+    st.just('<mask label="car" rle="1,3" left="1" top="1" width="2" height="2"/>'),
+    st.just('<polygon label="car" points="1,1;5,1;5,5"/>'),
+)
 cvat = element(
     "annotations",
     st.just(META),
-    element("image", box, name=None),
-    st.just('<image name="a.jpg"/>'),
+    element("image", *shapes, name=None, width=None, height=None),
+    st.lists(st.one_of(shapes), max_size=3).map(
+        lambda some: f'<image name="a.jpg" width="8" height="6">{"".join(some)}</image>'
+    ),
 )
 voc = element(
     "annotation",
@@ -125,15 +139,22 @@ voc = element(
         element("bndbox", *map(element, ("xmin", "ymin", "xmax", "ymax"))),
     ),
 )
-yolo = st.lists(st.lists(words | st.floats().map(str), max_size=7).map(" ".join)).map("\n".join)
+shares = st.floats(0, 1).map(str)
+yolo = st.lists(
+    st.lists(words | st.floats().map(str), max_size=9).map(" ".join)
+    | st.lists(shares, min_size=6, max_size=9).map(lambda some: " ".join(["1", *some]))
+).map("\n".join)
 
 FORMATS = {
     "coco": ("coco", "labels.json", coco.map(json.dumps)),
+    "coco-keypoints": ("coco-keypoints", "labels.json", coco.map(json.dumps)),
     "coco-masks": ("coco-masks", "labels.json", coco.map(json.dumps)),
     "label-studio": ("label-studio", "labels.json", label_studio.map(json.dumps)),
     "cvat": ("cvat", "labels.xml", cvat),
+    "cvat-masks": ("cvat-masks", "labels.xml", cvat),
     "pascal-voc": ("pascal-voc", "folder/a.xml", voc),
     "yolo": ("yolo", "yolo/a.txt", yolo),
+    "yolo-masks": ("yolo-masks", "yolo/a.txt", yolo),
     "classes": ("yolo", "yolo/data.yaml", anything.map(lambda one: f"names: {json.dumps(one)}")),
 }
 BESIDE = {
@@ -185,7 +206,7 @@ def test_an_import_of_anything(photos, name, data):
         (path.parent / beside).write_text(text)
     content = data.draw(contents).encode("utf-8", "surrogatepass")
     path.write_bytes(damaged(content, data.draw(damage)))
-    given_ = path if path.suffix == ".json" or name == "cvat" else path.parent
+    given_ = path if path.suffix == ".json" or format_.startswith("cvat") else path.parent
 
     try:
         done, out = bring_in(photos, format_, given_)

@@ -81,8 +81,9 @@ def test_an_export_leaves_the_run_complete(labelled, finished):
     assert run_on(labelled, finished.parent, "run_directory=r").was_complete
 
 
-def test_masks_come_back_from_coco_and_are_counted_where_they_are_left_out(
-    labelled, finished, selected, tmp_path, caplog
+@pytest.mark.parametrize("format_", ["coco", "cvat", "yolo"])
+def test_masks_come_back_and_are_counted_where_they_are_left_out(
+    labelled, finished, selected, tmp_path, caplog, format_
 ):
     folder = LightlyFolder(tmp_path / "masks").task("seg", "instance-segmentation", {5: "car"})
     name = Path(selected[2]).with_suffix(".json").as_posix()
@@ -91,11 +92,11 @@ def test_masks_come_back_from_coco_and_are_counted_where_they_are_left_out(
     folder.predict("seg", name, {"category_id": 5, "segmentation": mask, "score": 0.75})
     given_ = {"task": "seg", "predictions": str(folder.root)}
 
-    kept = export(finished, "coco", out=str(tmp_path / "coco.json"), **given_)
+    kept = export(finished, format_, out=str(tmp_path / "out"), **given_)
     assert (kept.n_masks_left_out, caplog.text) == (0, "")
     request = ImportRequest(
-        format="coco-masks",
-        path=tmp_path / "coco.json",
+        format=f"{format_}-masks",
+        path=tmp_path / "out" / (FORMATS[format_].main or "data.yaml"),
         task="seg",
         input_dir=str(labelled),
         out=str(tmp_path / "back"),
@@ -103,12 +104,12 @@ def test_masks_come_back_from_coco_and_are_counted_where_they_are_left_out(
     import_task(request, {})
     back = read_predictions(LightlyFolder(tmp_path / "back").files, "seg", selected)
     assert back.mask(0).tolist() == mask
-    assert back.scores.tolist() == [0.75]
+    assert back.scores.tolist() == [0.75 if format_ == "coco" else 1]
     assert back.of(2) == range(1)
 
-    left_out = export(finished, "yolo", out=str(tmp_path / "yolo"), **given_)
+    left_out = export(finished, "parquet", out=str(tmp_path / "parquet"), **given_)
     assert left_out.as_json()["masks_left_out"] == 1
-    assert "masks left out: 1, because `yolo` holds none; these formats do: coco," in caplog.text
+    assert "masks left out: 1, because `parquet` holds none; these formats do: coco" in caplog.text
 
 
 @pytest.mark.parametrize("format_", [name for name, one in FORMATS.items() if one.main])

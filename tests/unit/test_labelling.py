@@ -360,4 +360,4 @@ def test_what_is_exported_and_brought_in_again_is_the_same(photographs, tmp_path
 def test_the_command_offers_every_format():
     from lightly_fs.annotations.importing import FORMATS
 
-    assert sorted([*FORMATS, "label-studio", "yolo"]) == sorted(OFFERED)
+    assert sorted([*FORMATS, "label-studio", "yolo", "yolo-masks"]) == sorted(OFFERED)

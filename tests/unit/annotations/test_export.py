@@ -392,8 +392,7 @@ def test_a_format_that_needs_sizes_says_so(name):
     "name", ["coco", "yolo", "cvat", "pretagging", "label_studio", "huggingface"]
 )
 def test_an_object_without_a_box_is_not_left_out_silently(name):
-    points = PredictedObject(0, 1.0, keypoints=[1, 1, 0.5])
-    images = [export.ExportedImage("a.jpg", 5, 5, None, [points])]
+    images = [export.ExportedImage("a.jpg", 5, 5, None, [PredictedObject(0, 1.0)])]
     schema = TaskSchema("t", TaskType.KEYPOINT_DETECTION, CATEGORIES)
 
     with pytest.raises(ConfigError, match=r"`a\.jpg` has an object without a box, and this format"):

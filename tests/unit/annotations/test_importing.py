@@ -10,8 +10,10 @@ from PIL import Image
 from lightly_fs.annotations import rle
 from lightly_fs.annotations.importing import (
     import_coco,
+    import_coco_keypoints,
     import_coco_masks,
     import_cvat,
+    import_cvat_masks,
     import_pascal_voc,
 )
 from lightly_fs.annotations.label_studio import import_label_studio, sample_of
@@ -72,10 +74,10 @@ def test_coco_masks_as_polygons_and_run_lengths(tmp_path):
     found = import_coco_masks(path, NAMES, task="coco", below="in")
 
     drawn = rle.decode(found.mask(0), 6, 8)
-    assert drawn[1:4, 2:5].all()
-    assert drawn.sum() == 9
+    assert drawn[1:3, 2:4].all()
+    assert drawn.sum() == 4  # as pycocotools
     assert np.array_equal(rle.decode(found.mask(1), 6, 8), mask)
-    assert found.boxes.tolist() == [[2, 1, 3, 3], [6, 4, 2, 2]]
+    assert found.boxes.tolist() == [[2, 1, 2, 2], [6, 4, 2, 2]]
     assert found.scores.tolist() == [0.25, 1.0]
 
     compressed = {"size": [6, 8], "counts": rle.compress(by_column)}
@@ -83,7 +85,7 @@ def test_coco_masks_as_polygons_and_run_lengths(tmp_path):
     path.write_text(json.dumps(COCO | {"annotations": both}))
     found = import_coco_masks(path, NAMES, task="coco", below="in")
     assert np.array_equal(rle.decode(found.mask(1), 6, 8), mask)
-    assert found.boxes.tolist() == [[2, 1, 3, 3], [5, 3, 3, 3]]
+    assert found.boxes.tolist() == [[2, 1, 2, 2], [5, 3, 3, 3]]
 
 
 def test_cvat(tmp_path):
@@ -161,6 +163,8 @@ def test_a_broken_coco_file_is_named_with_the_reason(tmp_path, text, reason):
         (import_coco_masks, {"segmentation": []}, ".segmentation: no polygon; write polygons"),
         (import_coco_masks, {"segmentation": [[float("nan")] * 6]}, ".segmentation[0][0]: "),
         (import_coco_masks, {"segmentation": [[1, 1, 5]]}, ".segmentation: a polygon of 3 numbers"),
+        (import_coco_masks, {"segmentation": [[9, 7, 12, 7, 12, 9]]},
+         ".segmentation: outside of the image of 8 x 6 pixels; write polygons"),
         (import_coco_masks, {"segmentation": {"counts": "1~", "size": [6, 8]}},
          ".segmentation: its compressed run lengths are broken: '~' after 1 run lengths"),
         (import_coco_masks, {"segmentation": {"counts": "a", "size": [6, 8]}},
@@ -172,14 +176,22 @@ def test_a_broken_coco_file_is_named_with_the_reason(tmp_path, text, reason):
         (import_coco_masks, {"segmentation": {"counts": [50], "size": [8, 6]}},
          ".segmentation: run lengths of size [8, 6], not [6, 8]"),
         (import_coco_masks, {"image_id": 33}, ".segmentation: a mask of 1000000 x 1000000 pixels"),
+        (import_coco_keypoints, {"keypoints": None}, ".keypoints: expected `array`, got `null`;"),
+        (import_coco_keypoints, {"keypoints": []}, ".keypoints: expected `array` of length >= 3"),
+        (import_coco_keypoints, {"keypoints": [1, 2, 2, 3]}, ".keypoints: 4 numbers, not three"),
+        (import_coco_keypoints, {"keypoints": [1, 2, 2] * 3},
+         ".keypoints: 3 keypoints, but the category names 2; write x, y, visibility of every"),
+        (import_coco_keypoints, {"keypoints": [1, 2, 2, 1, 2, -1]}, ".keypoints: a visibility of"),
+        (import_coco_keypoints, {"keypoints": [1, float("nan"), 2] * 2}, ".keypoints[1]: expected"),
     ],
 )  # fmt: skip
 def test_one_bad_coco_annotation_is_left_out_and_listed(tmp_path, reader, more, reason):
-    square = {"segmentation": [[2, 1, 4, 1, 4, 3, 2, 3]]}
+    square = {"segmentation": [[2, 1, 4, 1, 4, 3, 2, 3]], "keypoints": [1, 2, 2, 0, 0, 0]}
     one = COCO["annotations"][0] | square
     huge = {"id": 33, "file_name": "huge.jpg", "width": 10**6, "height": 10**6}
     path = tmp_path / "instances.json"
-    content = COCO | {"annotations": [one, one | more]}
+    cat = COCO["categories"][0] | {"keypoints": ["nose", "tail"]}
+    content = COCO | {"annotations": [one, one | more], "categories": [cat]}
     path.write_text(json.dumps(content | {"images": [*COCO["images"], huge]}))
 
     found = reader(path, NAMES, task="t", below="in")
@@ -290,6 +302,86 @@ def test_one_bad_box_of_cvat_is_left_out_and_listed(tmp_path, box, reason):
     assert found.predicted.tolist() == [True, False, True]
     (invalid,) = found.invalid
     assert invalid.reason.startswith(reason)
+
+
+SHAPES = (
+    "<annotations><meta><task><labels><label><name>car</name></label><label><name>cat</name></label>"
+    '</labels></task></meta><image name="b.jpg" width="8" height="6">'
+    '<polygon label="cat" points="2,1;4,1;4.00,3;2,3" z_order="0"/>{}'
+    '<mask label="car" rle="1, 1, 1, 3" left="5" top="3" width="3" height="2"/><tag label="cat"/>'
+    "</image>{}</annotations>"
+)
+
+
+def test_masks_and_polygons_of_cvat(tmp_path):
+    (tmp_path / "a.xml").write_text(SHAPES.format("", '<image name="a.jpg"/>'))
+
+    found = import_cvat_masks(tmp_path / "a.xml", NAMES, task="t", below="in")
+
+    first, second = (rle.decode(found.mask(row), 6, 8) for row in range(2))
+    assert (first[1:3, 2:4].all(), first.sum()) == (True, 4)
+    assert second[3:5, 5:].tolist() == [[False, True, False], [True, True, True]]
+    assert second.sum() == 4
+    assert found.boxes.tolist() == [[2, 1, 2, 2], [5, 3, 3, 2]]
+    assert [found.schema.category_names[place] for place in found.categories] == ["cat", "car"]
+    assert found.schema.task_type == "instance-segmentation"
+    assert found.predicted.tolist() == [True, False, True]
+    assert not found.invalid
+
+
+def test_boxes_around_masks_and_polygons_of_cvat(tmp_path):
+    (tmp_path / "a.xml").write_text(SHAPES.format("", ""))
+
+    found = import_cvat(tmp_path / "a.xml", NAMES, task="t", below="in")
+
+    assert found.boxes.tolist() == [[2, 1, 2, 2], [5, 3, 3, 2]]
+    assert found.schema.task_type == "object-detection"
+
+
+PLACED = 'left="5" top="3" width="3" height="2"'
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ('<polygon points="1,1;2,2"/>', "polygon[2]/@label: missing"),
+        ('<polygon label="cat"/>', "polygon[2]/@points: not only pairs of numbers; write `x,y;"),
+        ('<polygon label="cat" points="1,1;2,2"/>', "polygon[2]/@points: 2 points; write"),
+        ('<polygon label="cat" points="1,1;2,2;nan,3"/>', "polygon[2]/@points: not only pairs"),
+        ('<polygon label="cat" points="1,1;2,2;1e9,3"/>', "polygon[2]/@points: not only pairs"),
+        ('<polygon label="cat" points="1,1;2,2;3"/>', "polygon[2]/@points: not only pairs"),
+        ('<polygon label="cat" points="9,9;20,9;20,20"/>', "polygon[2]/@points: outside of the im"),
+        (f'<mask label="cat" rle="1, 4" {PLACED}/>', "mask[1]/@rle: 5 pixels, but its box has 6"),
+        (f'<mask label="cat" rle="1, -1, 6" {PLACED}/>', "mask[1]/@rle: not only whole numbers"),
+        (f'<mask label="cat" {PLACED}/>', "mask[1]/@rle: 0 pixels, but its box has 6; write run"),
+        ('<mask label="cat" rle="6" left="5"/>', "mask[1]/@top: missing; write it in pixels"),
+        (f'<mask label="cat" rle="6" {PLACED.replace("3", "2.5")}/>', "mask[1]/@top: '2.5' is no"),
+        (
+            f'<mask label="cat" rle="6" {PLACED.replace("5", "6")}/>',
+            "mask[1]: 3 x 2 pixels at 6",
+        ),
+        ('<box label="cat"/>', "box[1]: a box has no mask; import the boxes as `cvat`"),
+        ('<ellipse label="cat"/>', "ellipse[1]: no such shape is read; draw boxes, polygons or"),
+    ],
+)
+def test_one_bad_mask_of_cvat_is_left_out_and_listed(tmp_path, shape, reason):
+    (tmp_path / "a.xml").write_text(SHAPES.format(shape, ""))
+
+    found = import_cvat_masks(tmp_path / "a.xml", NAMES, task="t", below="in")
+
+    assert len(found.categories) == 2
+    (invalid,) = found.invalid
+    assert invalid.reason.startswith(f"image[1]/{reason}")
+
+
+@pytest.mark.parametrize("size", ["", 'width="0" height="6"', 'width="99999" height="99999"'])
+def test_masks_need_the_size_of_their_image(tmp_path, size):
+    text = SHAPES.replace('width="8" height="6">', f"{size}>")
+    (tmp_path / "a.xml").write_text(text.format("", ""))
+
+    with pytest.raises(NothingValidError, match=r"image\[1\]") as caught:
+        import_cvat_masks(tmp_path / "a.xml", NAMES, task="t", below="in")
+    assert len(caught.value.invalid) == 2
 
 
 @pytest.mark.parametrize("image", ["<image/>", '<image name="a.jpg"><box label="cat"/></image>'])

@@ -136,7 +136,7 @@ def test_lightly_to_label_studio_and_back(segments, folder):
         assert np.array_equal(getattr(back, column), getattr(segments, column)), column
 
 
-@pytest.mark.parametrize("name", ["yolo", "cvat", "pretagging", "huggingface"])
+@pytest.mark.parametrize("name", ["pretagging", "huggingface"])
 def test_formats_of_boxes_have_the_box_around_a_mask(segments, name):
     chosen = export.selected(segments, [1], SIZES)
     boxed = PredictedObject(1, 0.25, (4, 3, 1, 1))
@@ -156,13 +156,21 @@ def test_masks_that_show_nothing_are_left_out_with_a_warning(mask, said, caplog)
     image = export.ExportedImage("a.jpg", 5, 4, None, [PredictedObject(0, 1.0, mask=mask), good])
     schema = TaskSchema("t", TaskType.INSTANCE_SEGMENTATION, CATEGORIES)
 
-    ((_, content),) = export.coco(export.Export([image], schema))
+    chosen = export.Export([image], schema)
 
+    ((_, content),) = export.coco(chosen)
     assert len(json.loads(content)["annotations"]) == 1
     assert f"a mask of `a.jpg` {said}" in caplog.text
+    for exporter, find in (
+        (export.cvat, lambda files: files["annotations.xml"].count(b"<mask")),
+        (export.yolo, lambda files: files["labels/a.txt"].count(b"\n")),
+    ):
+        caplog.clear()
+        assert find(dict(exporter(chosen))) == 1
+        assert f"a mask of `a.jpg` {said}" in caplog.text
 
 
-def test_an_object_without_a_mask_is_not_left_out_of_label_studio_silently(caplog):
+def test_an_object_without_a_mask_is_not_left_out_silently(caplog):
     one = PredictedObject(0, 1.0, (1, 1, 2, 2))
     image = export.ExportedImage("a.jpg", 5, 4, None, [one])
     schema = TaskSchema("t", TaskType.INSTANCE_SEGMENTATION, CATEGORIES)
@@ -170,6 +178,9 @@ def test_an_object_without_a_mask_is_not_left_out_of_label_studio_silently(caplo
     (_, content), _ = export.label_studio(export.Export([image], schema))
 
     assert json.loads(content)[0]["predictions"][0]["result"] == []
+    assert "an object of `a.jpg` has no mask: left out" in caplog.text
+    caplog.clear()
+    assert dict(export.yolo(export.Export([image], schema)))["labels/a.txt"] == b""
     assert "an object of `a.jpg` has no mask: left out" in caplog.text
 
 
