@@ -26,6 +26,9 @@ VIDEO_EXTENSIONS = (
 )
 """Files with these extensions (any case) are videos."""
 
+CHANGED = "changed during the run"
+"""How the reason begins of whoever finds that a file is not the one that was listed."""
+
 _FRAME = re.compile(
     r"(?is)(?P<stem>.+)-(?P<index>\d+)-(?P<extension>"
     + "|".join(extension[1:] for extension in VIDEO_EXTENSIONS)
@@ -101,6 +104,11 @@ class Failure:
     outcome: Outcome
     reason: str
     frame: Frame | None = None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the input is not what was listed any more, so that trying again is no use."""
+        return self.outcome is Outcome.GONE or self.reason.startswith(CHANGED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """Measure whole runs on new images: with an empty datapool, and with one that knows a million.
 
     python scripts/bench_datapool_run.py [--known 1000000] [--new 10000] [--selected 10000 100000]
-                                         [--n-samples 1000] [--work DIR]
+                                         [--n-samples 1000] [--repeats 3] [--work DIR]
 
 Every run lists a directory, embeds the new images (small JPEGs) with the bundled model, selects,
 reports and updates the datapool, in a fresh process. Known files are empty: no run reads them. What
-the datapool holds of them is made up, vectors of unit length. One JSON line a run, with the wall
-seconds of its stages, then one with the ratios to the run with an empty datapool.
+the datapool holds of them is made up, vectors of unit length; each run gets it as it was. One JSON
+line a run, with the wall seconds of its stages; the runs to compare take turns. Last a line each
+with the medians, and with their ratios to the run with an empty datapool.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -85,10 +87,10 @@ def fill(folder: Path, listed: Inventory, model: ModelInfo, selected: int) -> No
         update(pool, replace(found, model=model, selected=rows))
 
 
-def measure(top: Path, name: str, n_samples: int) -> dict[str, float]:
+def measure(top: Path, source: Path, name: str, n_samples: int) -> dict[str, float]:
     """Return the seconds of a run on all that is there."""
     command = [
-        *(sys.executable, "-m", "lightly_fs", "run", "--json", "-q", f"input_dir={top}/in"),
+        *(sys.executable, "-m", "lightly_fs", "run", "--json", "-q", f"input_dir={source}"),
         *(f"output_dir={top}/out", f"shared_dir={top}", "datapool.name=pool"),
         *(f"run_directory={name}", f"stopping_condition.n_samples={n_samples}"),
     ]
@@ -101,35 +103,48 @@ def measure(top: Path, name: str, n_samples: int) -> dict[str, float]:
     return {key: round(value, 1) for key, value in line.items()}
 
 
+def prepare(top: Path, known: int, new: int, selections: list[int]) -> None:
+    """Make the images, the files beside them, and datapools that know these."""
+    (top / "out").mkdir()
+    make_new(top / "alone/new", new)
+    make_known(top / "both", known)
+    listed, model = listing(top / "both"), load_embedder(RunConfig()).info
+    for selected in selections:
+        fill(top / f"filled-{selected}", listed, model, selected)
+    shutil.copytree(top / "alone/new", top / "both/new", copy_function=os.link)
+
+
 def main() -> None:
-    """Measure with an empty datapool, then with each of the others."""
+    """Measure with an empty datapool and with each of the others, in turns."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--known", type=int, default=1_000_000)
     parser.add_argument("--new", type=int, default=10_000)
     parser.add_argument("--selected", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--n-samples", type=int, default=1_000)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--work", type=Path)
     given = parser.parse_args()
+    lines: dict[int, list[dict[str, float]]] = {count: [] for count in (0, *given.selected)}
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         top = Path(folder)
-        (top / "out").mkdir()
-        make_new(top / "in/new", given.new)
-        model = load_embedder(RunConfig()).info
-        alone = measure(top, "empty", given.n_samples)
-        print(json.dumps({"known": 0, "new": given.new, "selected": 0, **alone}), flush=True)
-        shutil.rmtree(top / "pool")
-        (top / "in/new").rename(top / "new")
-        make_known(top / "in", given.known)
-        listed = listing(top / "in")
-        (top / "new").rename(top / "in/new")
-        for selected in given.selected:
-            fill(top / "pool", listed, model, selected)
-            line = measure(top, f"selected-{selected}", given.n_samples)
-            facts = {"known": given.known, "new": given.new, "selected": selected}
-            print(json.dumps({**facts, **line}), flush=True)
-            ratios = {key: round(line[key] / alone[key], 2) for key in ("wall_s", "cpu_s")}
-            print(json.dumps({**facts, "ratios": ratios}), flush=True)
-            shutil.rmtree(top / "pool")
+        prepare(top, given.known, given.new, given.selected)
+        for repeat in range(given.repeats):
+            for selected, found in lines.items():
+                if selected:  # files of a datapool are never changed
+                    shutil.copytree(top / f"filled-{selected}", top / "pool", copy_function=os.link)
+                source = top / ("both" if selected else "alone")
+                found.append(measure(top, source, f"{selected}-{repeat}", given.n_samples))
+                shutil.rmtree(top / "pool")
+                known = given.known if selected else 0
+                facts = {"known": known, "new": given.new, "selected": selected}
+                print(json.dumps({**facts, **found[-1]}), flush=True)
+    medians = {
+        selected: {key: statistics.median(one[key] for one in found) for key in found[0]}
+        for selected, found in lines.items()
+    }
+    for selected, line in medians.items():
+        ratios = {key: round(line[key] / medians[0][key], 2) for key in ("wall_s", "cpu_s")}
+        print(json.dumps({"selected": selected, "medians": line, "ratios": ratios}), flush=True)
 
 
 if __name__ == "__main__":

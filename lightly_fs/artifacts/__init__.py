@@ -1,6 +1,6 @@
 """What a run leaves: shards' parts while it works, tables, lists and a manifest in the end."""
 
-from lightly_fs.artifacts.dump import dump_images, dump_names
+from lightly_fs.artifacts.dump import dump_images, dump_names, require_all
 from lightly_fs.artifacts.lists import check_lists, read_list
 from lightly_fs.artifacts.manifest import Manifest
 from lightly_fs.artifacts.parts import EmbeddedTable
@@ -20,6 +20,7 @@ __all__ = [
     "dump_names",
     "escape",
     "read_list",
+    "require_all",
     "run_folder",
     "unescape",
     "write_results",

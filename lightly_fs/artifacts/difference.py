@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from lightly_fs.config.run import RunConfig
 from lightly_fs.datasource.inventory import Inventory
 from lightly_fs.types import ModelInfo
+
+_FACTS = tuple(one.name for one in fields(ModelInfo))
 
 
 def config_difference(
@@ -46,12 +48,12 @@ def inventory_difference(there: Inventory, now: Inventory) -> str:
     return counts
 
 
-def model_difference(there: ModelInfo, now: ModelInfo) -> str | None:
-    """Name the first thing that is different about two models; None when they are the same."""
-    for one in fields(ModelInfo):
-        old, new = getattr(there, one.name), getattr(now, one.name)
+def model_difference(there: ModelInfo, now: ModelInfo, names: Sequence[str] = _FACTS) -> str | None:
+    """Name the first of some facts that is different about two models; None when they agree."""
+    for name in names:
+        old, new = getattr(there, name), getattr(now, name)
         if old != new:
-            return f"{one.name} is {old!r} there and {new!r} now"
+            return f"{name} is {old!r} there and {new!r} now"
     return None
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from lightly_fs.artifacts.run_dir import RunDir
+from lightly_fs.artifacts.run_dir import ELSEWHERE, RunDir
+from lightly_fs.errors import DatasourceError
 from lightly_fs.types import Failure
 
 FOLDER = "data/sampled"
@@ -74,3 +75,28 @@ def dump_images(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+def require_all(failures: Sequence[Failure], what: str, otherwise: str) -> None:
+    """Refuse to go on when something selected could not be read any more.
+
+    Args:
+        failures: What could not be read.
+        what: What is missing therefore, for people.
+        otherwise: How to do without it.
+
+    Raises:
+        DatasourceError: Something is missing. Another try of the same run may help, unless the
+            input is not what was listed any more.
+    """
+    if not failures:
+        return
+    first = next((one for one in failures if one.is_outdated), failures[0])
+    message = f"{what}; `{first.filename}`: {first.reason}"
+    if first.is_outdated:
+        raise DatasourceError(
+            f"{message}. The input is not what this run listed any more, so that it cannot be "
+            "resumed; a new run lists and embeds it as it is now",
+            hint=ELSEWHERE,
+        )
+    raise DatasourceError(message, hint=f"run the same command again: it resumes; or {otherwise}")

@@ -42,6 +42,7 @@ def write_embeddings_csv(
     table: Embedded,
     rows: NDArray[np.int64],
     scores: Mapping[str, NDArray[np.float64]] | None = None,
+    texts: Mapping[str, pa.Array] | None = None,
 ) -> None:
     """Write `filenames,embedding_0,…,labels`, the format of the `lightly` client.
 
@@ -52,8 +53,9 @@ def write_embeddings_csv(
         table: Filenames and vectors.
         rows: (M,) rows of the table to write, in this order.
         scores: (M,) columns of their own between the vector and the label.
+        texts: M texts each: columns behind the label, where the client looks at none.
     """
-    scores = scores or {}
+    scores, texts = scores or {}, texts or {}
     names = [f"embedding_{index}" for index in range(table.vectors.shape[1])]
     schema = pa.schema(
         [
@@ -61,6 +63,7 @@ def write_embeddings_csv(
             *(pa.field(name, pa.float32()) for name in names),
             *(pa.field(name, pa.float64()) for name in scores),
             pa.field("labels", pa.int64()),
+            *(pa.field(name, pa.string()) for name in texts),
         ]
     )
     batches = (
@@ -70,12 +73,14 @@ def write_embeddings_csv(
                 *(pa.array(column) for column in np.ascontiguousarray(table.vectors[chunk].T)),
                 *(pa.array(values[start : start + len(chunk)]) for values in scores.values()),
                 pa.array(np.zeros(len(chunk), np.int64)),
+                *(column.slice(start, len(chunk)) for column in texts.values()),
             ],
             schema=schema,
         )
         for start, chunk in zip(range(0, len(rows), _ROWS), _chunks(rows), strict=True)
     )
-    _write_csv(path, schema, batches, quoted=_needs_quotes(table.filenames))
+    quoted = any(map(_needs_quotes, (table.filenames, *texts.values())))
+    _write_csv(path, schema, batches, quoted=quoted)
 
 
 def write_embeddings_parquet(path: Path, table: EmbeddedTable, rows: NDArray[np.int64]) -> None:
@@ -168,8 +173,9 @@ def _header(name: str) -> str:
     return '"' + name.replace('"', '""') + '"' if re.search(_CSV_SPECIAL, name) else name
 
 
-def _needs_quotes(names: Sequence[str] | pa.ChunkedArray) -> bool:
-    column = names if isinstance(names, pa.ChunkedArray) else pa.array(names, pa.string())
+def _needs_quotes(names: Sequence[str] | pa.Array | pa.ChunkedArray) -> bool:
+    is_column = isinstance(names, pa.Array | pa.ChunkedArray)
+    column = names if is_column else pa.array(names, pa.string())
     return bool(pc.any(pc.match_substring_regex(column, _CSV_SPECIAL)).as_py())
 
 

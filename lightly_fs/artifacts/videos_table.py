@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightly_fs.artifacts.embedded_table import EmbeddedTable
 from lightly_fs.artifacts.tables import write_csv
-from lightly_fs.types import Failure, VideoFacts
+from lightly_fs.types import Failure, Outcome, VideoFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,9 @@ class VideoCounts:
     Attributes:
         facts: The video.
         embedded: Duplicates among them.
-        corrupt: Frames that could not be decoded, or not embedded.
+        corrupt: Frames that could not be decoded.
         duplicates: Frames that show what an earlier one shows.
+        failed: Frames that were not read or not embedded, or for which memory did not suffice.
     """
 
     facts: VideoFacts
@@ -33,6 +34,12 @@ class VideoCounts:
     corrupt: int
     duplicates: int
     selected: int
+    failed: int = 0
+
+    @property
+    def frames(self) -> int:
+        """How many frames were taken."""
+        return self.embedded + self.corrupt + self.failed
 
 
 def count_videos(
@@ -45,14 +52,18 @@ def count_videos(
         duplicates: (M,) int64 rows of it.
         selected: (K,) int64 rows of it.
     """
-    failed = Counter(one.frame.video for one in table.failures if one.frame is not None)
+    corrupt, failed = Counter[str](), Counter[str]()
+    for one in table.failures:
+        if one.frame is not None:
+            lost = corrupt if one.outcome is Outcome.CORRUPT else failed
+            lost[one.frame.video] += 1
     columns = (
         table.count_by_video().tolist(),
         table.count_by_video(duplicates).tolist(),
         table.count_by_video(selected).tolist(),
     )
     return [
-        VideoCounts(facts, embedded, failed[facts.filename], twice, chosen)
+        VideoCounts(facts, embedded, corrupt[facts.filename], twice, chosen, failed[facts.filename])
         for facts, embedded, twice, chosen in zip(table.videos, *columns, strict=True)
     ]
 
@@ -77,6 +88,7 @@ _COLUMNS = {
     "seconds": pa.float64(),
     "frames": pa.int64(),
     "corrupt": pa.int64(),
+    "failed": pa.int64(),
     "embedded": pa.int64(),
     "duplicates": pa.int64(),
     "selected": pa.int64(),
@@ -96,6 +108,7 @@ def _row(counts: VideoCounts) -> dict[str, Any]:
         "seconds": facts.seconds,
         "frames": facts.n_frames,
         "corrupt": counts.corrupt,
+        "failed": counts.failed,
         "embedded": counts.embedded,
         "duplicates": counts.duplicates,
         "selected": counts.selected,
@@ -104,6 +117,8 @@ def _row(counts: VideoCounts) -> dict[str, Any]:
 
 
 def _failed(failure: Failure) -> dict[str, Any]:
-    nothing = dict.fromkeys(("frames", "corrupt", "embedded", "duplicates", "selected"), 0)
+    nothing = dict.fromkeys(
+        ("frames", "corrupt", "failed", "embedded", "duplicates", "selected"), 0
+    )
     problem = f"{failure.outcome.value}: {failure.reason}"
     return {"filename": failure.filename, **nothing, "problem": problem}

@@ -63,13 +63,8 @@ def show(location: str, state: int | None, verify: bool, as_json: bool, s3: S3Co
     """Tell what the datapool at LOCATION holds."""
     with _reading(location, s3) as newest:
         pool = newest if state is None else newest.at(state)
-        broken = pool.store.first_broken(pool.state) if verify else None
-        if broken is not None:
-            raise ArtifactError(
-                f"{pool.uri}/{broken} is gone or damaged",
-                hint=f"lightly-fs datapool history {location} lists the states, and "
-                f"`datapool rollback {location} STATE` goes back to one",
-            )
+        if verify:
+            _verify(pool, location)
         if as_json:
             click.echo(json.dumps({"location": pool.uri, **pool.state.as_json()}))
             return
@@ -138,9 +133,10 @@ def rollback(location: str, state: int, as_json: bool, s3: S3Config) -> None:
 def reset(location: str, drop_history: bool, as_json: bool, s3: S3Config) -> None:
     """Forget everything: the next run processes all files. `rollback` undoes it."""
     from lightly_fs.datapool import update
+    from lightly_fs.datapool.opening import open_store
 
-    with _writing(location, s3, "reset") as pool:
-        _committed(update.reset(pool.store, keep_history=not drop_history), as_json=as_json)
+    with open_store(location, os.environ, s3=s3, owner=_owner("reset")) as store:
+        _committed(update.reset(store, keep_history=not drop_history), as_json=as_json)
 
 
 @datapool.command()
@@ -190,19 +186,41 @@ def export(
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="config/model.json of a run with the model that made these embeddings.",
 )
+@click.option(
+    "--images", is_flag=True, help="Names like v-007-mp4.png are of images, not frames of v.mp4."
+)
 @_json
 @bucket_options
-def import_(location: str, path: Path, model: Path | None, as_json: bool, s3: S3Config) -> None:
+def import_(
+    location: str, path: Path, model: Path | None, images: bool, as_json: bool, s3: S3Config
+) -> None:
     """Add the embeddings in PATH: a CSV file, or a folder with datapool_latest.csv and history/.
 
     Their files are known by name from then on. Without a column `selected`, all are selected.
+    A column `video` names the videos of frames; without one, frames are known by their names.
     """
-    from lightly_fs.datapool.embeddings_csv import import_embeddings
+    from lightly_fs.datapool.importing import import_embeddings
 
     made_by = None if model is None else _model(model)
     with _writing(location, s3, "import", create=True) as pool:
-        made = import_embeddings(pool, path, made_by)
+        made = import_embeddings(pool, path, made_by, images=images)
         _committed(made[-1] if made else pool, as_json=as_json)
+
+
+def _verify(pool: Pool, location: str) -> None:
+    broken = pool.store.first_broken(pool.state)
+    if broken is not None:
+        raise ArtifactError(
+            f"{pool.uri}/{broken} is gone or damaged",
+            hint=f"lightly-fs datapool history {location} lists the states, and "
+            f"`datapool rollback {location} STATE` goes back to one",
+        )
+    torn = pool.store.torn()
+    if torn:
+        raise ArtifactError(
+            f"{pool.uri}/{torn[0]} is not as it was written, and state {pool.state.number} counts",
+            hint="put it back from a copy; if an update was killed, the next run makes up for it",
+        )
 
 
 def _model(path: Path) -> ModelInfo:
@@ -228,9 +246,12 @@ def _reading(location: str, s3: S3Config) -> Iterator[Pool]:
 def _writing(location: str, s3: S3Config, what: str, *, create: bool = False) -> Iterator[Pool]:
     from lightly_fs.datapool.opening import open_pool
 
-    owner = f"lightly-fs datapool {what}"
-    with open_pool(location, os.environ, s3=s3, owner=owner, create=create) as pool:
+    with open_pool(location, os.environ, s3=s3, owner=_owner(what), create=create) as pool:
         yield pool
+
+
+def _owner(what: str) -> str:
+    return f"lightly-fs datapool {what}"
 
 
 def _committed(pool: Pool, *, as_json: bool) -> None:

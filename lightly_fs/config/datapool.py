@@ -46,6 +46,25 @@ class DatapoolConfig(Frozen):
             return self.name
         return posixpath.join(shared_dir, self.name)
 
+    def check_place(self, shared_dir: str, input_dir: str, output_dir: str) -> None:
+        """Refuse a pool that would be listed with the input, or lie among runs.
+
+        Raises:
+            ValueError: It lies in the input, outside of the output, or is the output.
+        """
+        location = self.location(shared_dir)
+        if not location:
+            return
+        if _path(location) == _path(output_dir):
+            raise ValueError(
+                f"`datapool.name={self.name}` is output_dir itself; a folder in it may be one"
+            )
+        if _is_below(location, input_dir) and not _is_below(location, output_dir):
+            raise ValueError(
+                f"`datapool.name={self.name}` lies in input_dir `{input_dir}`, which is only read; "
+                "choose a folder of output_dir, or another place"
+            )
+
 
 class DatasourceConfig(Frozen):
     """What of the input a run with a datapool looks at."""
@@ -57,3 +76,13 @@ class DatasourceConfig(Frozen):
     enable_datapool_update: bool = Field(
         default=True, description="Add what was processed and selected to the datapool."
     )
+
+
+def _is_below(place: str, folder: str) -> bool:
+    return f"{_path(place)}/".startswith(f"{_path(folder)}/")
+
+
+def _path(place: str) -> str:
+    """Return what is equal for a folder however it is written; nothing is looked up."""
+    scheme, separator, rest = place.rpartition("://")
+    return scheme + separator + posixpath.normpath(rest).rstrip("/")

@@ -303,6 +303,6 @@ def _config_error(error: ValidationError, flat: Mapping[str, Any]) -> ConfigErro
     )
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if not key:
-        return ConfigError(message)
+    if key not in flat:
+        return ConfigError(message)  # about several keys at once, which it names
     return ConfigError(f"`{key}={flat.get(key)}`: {message}", hint=_describe(key))

@@ -270,7 +270,7 @@ class RunConfig(Frozen):
         if not value.isprintable():
             raise ValueError("it must be printable text")
         if value.startswith("/") or any(part in ("..", ".") for part in value.split("/")):
-            raise ValueError("must be a folder below the output directory")
+            raise ValueError("must be a folder below the output directory, relative to output_dir")
         return value.strip("/")
 
     @model_validator(mode="after")
@@ -298,6 +298,11 @@ class RunConfig(Frozen):
         }
         for name in (name for name, asked in given.items() if asked):
             raise ValueError(f"`{name}` does not go with `selection_config`; keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _pool_apart(self) -> RunConfig:
+        self.datapool.check_place(self.shared_dir, self.input_dir, self.output_dir)
         return self
 
     def digest(self) -> str:

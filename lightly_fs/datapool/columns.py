@@ -123,10 +123,22 @@ def sample_rows(additions: Additions) -> pa.Table:
 
 
 def imported_rows(
-    names: pa.Array, vectors: NDArray[np.float32], selected: NDArray[np.bool_]
+    names: pa.Array,
+    vectors: NDArray[np.float32],
+    selected: NDArray[np.bool_],
+    frames: tuple[pa.Array, pa.Array],
 ) -> pa.Table:
-    """Return rows of samples of which nothing but an embedding is known."""
-    return _with_vectors({"filename": names, "selected": selected}, vectors)
+    """Return rows of samples of which nothing but name and embedding is known.
+
+    Args:
+        names: N texts.
+        vectors: (N, D).
+        selected: (N,).
+        frames: Video and index of those that are frames; null for images.
+    """
+    videos, indices = frames
+    known = {"filename": names, "video": videos, "frame_index": indices, "selected": selected}
+    return _with_vectors(known, vectors)
 
 
 def imported_files(names: pa.Array) -> pa.Table:

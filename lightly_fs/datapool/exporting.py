@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lightly_fs.artifacts.embeddings_csv import VIDEO
 from lightly_fs.artifacts.lists import write_list
 from lightly_fs.artifacts.tables import write_embeddings_csv
 from lightly_fs.datapool.columns import SAMPLE_ROWS, PoolRows
 from lightly_fs.datapool.pool import Pool
+from lightly_fs.types import frame_of
 
 
 def export_pool(pool: Pool, path: Path, format_: str, *, selected_only: bool) -> int:
@@ -19,8 +21,8 @@ def export_pool(pool: Pool, path: Path, format_: str, *, selected_only: bool) ->
 
     Args:
         path: The file.
-        format_: `csv` (`selected`, 0 or 1, before the labels, which are all 0), `parquet` (all
-            columns) or `filenames`.
+        format_: `csv` (`selected`, 0 or 1, before the labels, which are all 0; behind them `video`
+            where a name is that of a frame), `parquet` (all columns) or `filenames`.
         selected_only: Leave out what was seen only.
     """
     if format_ == "csv":
@@ -42,4 +44,9 @@ def export_pool(pool: Pool, path: Path, format_: str, *, selected_only: bool) ->
 
 def _write_csv(path: Path, rows: PoolRows) -> None:
     every = np.arange(len(rows.table), dtype=np.int64)
-    write_embeddings_csv(path, rows.table, every, {"selected": rows.selected.astype(np.float64)})
+    texts = {}
+    if any(frame_of(name) is not None for name in rows.table.filenames):
+        # An image may be called as a frame is.
+        texts[VIDEO] = rows.frames["video"].combine_chunks()
+    marks = {"selected": rows.selected.astype(np.float64)}
+    write_embeddings_csv(path, rows.table, every, marks, texts)

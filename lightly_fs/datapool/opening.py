@@ -38,18 +38,32 @@ def open_pool(
         RunLockedError: Somebody else writes to it.
         MountError: The bucket cannot be mounted, or the mount there is dead.
         DatasourceError: There is none, or its folder cannot be created or written.
-        ArtifactError: What lies there is of a newer version.
+        ArtifactError: What lies there is of a newer version, or no state is whole.
     """
+    with open_store(location, environ, s3=s3, owner=owner, create=create) as store:
+        yield Pool(store, store.newest())
+
+
+@contextmanager
+def open_store(
+    location: str,
+    environ: Mapping[str, str],
+    *,
+    s3: S3Config | None = None,
+    owner: str,
+    create: bool = False,
+) -> Iterator[Store]:
+    """Open a datapool to write to it, whatever became of its states; see `open_pool`."""
     _check_folder(location, create=create)
     with (
         private_directory("datapool") as staging,
-        open_output(_config(location, s3), environ) as output,
+        open_output(_config(location, s3), environ, "datapool") as output,
         _locked(output, owner) as lease,
     ):
         store = Store(output, staging, lease.check)
         if not create and not store.numbers():
             raise _nothing(location)
-        yield Pool(store, store.newest())
+        yield store
 
 
 @contextmanager
@@ -61,12 +75,12 @@ def read_pool(
     Raises:
         DatasourceError: There is no datapool.
         MountError: The bucket cannot be mounted, or the mount there is dead.
-        ArtifactError: What lies there is of a newer version.
+        ArtifactError: What lies there is of a newer version, or no state is whole.
     """
     _check_folder(location, create=False)
     with (
         private_directory("datapool") as staging,
-        open_output(_config(location, s3), environ) as output,
+        open_output(_config(location, s3), environ, "datapool") as output,
     ):
         store = Store(output, staging, lambda: None)
         if not store.numbers():
@@ -102,7 +116,8 @@ def _check_folder(location: str, *, create: bool) -> None:
 
 def _nothing(location: str) -> DatasourceError:
     return DatasourceError(
-        f"there is no datapool at `{location}`", hint="runs with `datapool.name` make one"
+        f"there is no datapool at `{location}`",
+        hint="a run with `datapool.name` makes one, unless datasource.enable_datapool_update=False",
     )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lightly_fs.artifacts.difference import model_difference
 from lightly_fs.artifacts.parts import EmbeddedTable
 from lightly_fs.datapool.columns import (
     FILE_ROWS,
@@ -26,27 +29,13 @@ from lightly_fs.datapool.known import Known, split
 from lightly_fs.datapool.state import State
 from lightly_fs.datapool.store import Store
 from lightly_fs.datasource.inventory import Inventory
-from lightly_fs.errors import ArtifactError, ModelError
+from lightly_fs.errors import ModelError
 from lightly_fs.types import Duplicate, ModelInfo
+
+logger = logging.getLogger(__name__)
 
 _COMPARED = ("name", "weights_sha256", "input_size", "dimensions", "preprocessing")
 """What makes two models the same; the runtime and its precision change the last bits only."""
-
-
-@dataclass(frozen=True, eq=False)
-class Hashes:
-    """What exact duplicates are found by, of N samples that came with hashes.
-
-    Attributes:
-        widths: (N,) int32 pixels; `heights` likewise.
-        content: (N, 32) uint8 SHA-256 of the object's bytes; `pixels` of the model input.
-    """
-
-    filenames: pa.ChunkedArray
-    widths: NDArray[np.int32]
-    heights: NDArray[np.int32]
-    content: NDArray[np.uint8]
-    pixels: NDArray[np.uint8]
 
 
 class Pool:
@@ -69,17 +58,13 @@ class Pool:
         """Return the pool as it was in a state; 0 is before the first.
 
         Raises:
-            ArtifactError: There is no such state (any more).
+            ArtifactError: There is no such state (any more), or it is torn.
         """
         if number == self.state.number:
             return self
         state = self.store.state(number) if number else State()
         if state is None:
-            there = ", ".join(map(str, self.store.numbers())) or "none"
-            raise ArtifactError(
-                f"{self.uri} has no state {number}; there is {there}",
-                hint=f"lightly-fs datapool history {self.uri}",
-            )
+            raise self.store.missing(number)
         return Pool(self.store, state)
 
     @cached_property
@@ -125,6 +110,25 @@ class Pool:
         """Tell which files of an inventory are new, changed or known, and which are deleted."""
         return split(inventory, self.files)
 
+    def check_sampling(self, known: Known, sampling: Mapping[str, Any]) -> None:
+        """Warn of known videos of which a run would take other frames than the pool has.
+
+        Args:
+            known: The run's inventory beside this pool.
+            sampling: Which frames it takes, as in `Additions`.
+        """
+        if self.files["video"].null_count == len(self.files):
+            return
+        names = known.inventory.table["filename"].take(pa.array(known.known))
+        told = pc.drop_null(self.files_named(names)["video"]).to_pylist()
+        others = sum(json.loads(one)["sampling"] != sampling for one in told)
+        if others:
+            logger.warning(
+                "known videos stay as they are, and the frames of %d of them were taken with "
+                "other `video.*` settings; datasource.process_all=True takes them anew",
+                others,
+            )
+
     def check_model(self, model: ModelInfo) -> None:
         """Refuse embeddings that cannot be compared with those in the pool.
 
@@ -138,14 +142,15 @@ class Pool:
         if not self.state.dimensions:
             return
         if there is None:
-            problem = "embeddings that were imported, and nobody said what made them"
-        elif there.runtime == model.runtime == "csv":
-            problem = _difference(there, model, ("dimensions",))
+            what = "that were imported, and nobody said what made them"
         else:
-            problem = _difference(there, model, _COMPARED)
-        if problem:
+            by_file = there.runtime == model.runtime == "csv"
+            names = ("dimensions",) if by_file else _COMPARED
+            different = model_difference(there, model, names)
+            what = f"of another model: {different}" if different else ""
+        if what:
             raise ModelError(
-                f"the datapool `{self.uri}` holds {problem}",
+                f"the datapool `{self.uri}` holds embeddings {what}",
                 hint="use that model; or another `datapool.name`; or embed everything again: "
                 "datasource.process_all=True; or begin again with "
                 f"`lightly-fs datapool reset {self.uri}` (a rollback brings it back; `lightly-fs "
@@ -159,20 +164,19 @@ class Pool:
         pieces = [table.filter(pa.array(keep)) for table, keep in self.pieces(columns)]
         return pa.concat_tables([empty, *(piece.select(columns) for piece in pieces)])
 
-    def selected_vectors(self, known: Known | None = None) -> NDArray[np.float32]:
-        """Return the (K, D) float32 embeddings of the selected samples, read anew by each call.
+    def selected_vectors(self, known: Known | None = None) -> tuple[list[str], NDArray[np.float32]]:
+        """Return the selected samples' K names and (K, D) embeddings, read anew by each call.
 
         Args:
             known: Leaves out the samples of files that it calls changed: these are decided anew.
         """
+        names: list[str] = []
         found = np.empty((self.state.counts.selected, self.state.dimensions), np.float32)
-        done = 0
-        for table, keep in self.pieces(["selected", "vector"], known):
-            mask = keep & table["selected"].to_numpy()
-            end = done + int(mask.sum())
-            np.compress(mask, vectors_of(table["vector"]), axis=0, out=found[done:end])
-            done = end
-        return found[:done]
+        for table, keep in self.pieces(["filename", "selected", "vector"], known):
+            mask, done = keep & table["selected"].to_numpy(), len(names)
+            names += table["filename"].filter(pa.array(mask)).to_pylist()
+            np.compress(mask, vectors_of(table["vector"]), axis=0, out=found[done : len(names)])
+        return names, found[: len(names)]
 
     def selected(self, known: Known | None = None) -> PoolRows:
         """Return everything about the selected samples.
@@ -203,38 +207,29 @@ class Pool:
 
         return self._whole(wanted)
 
-    def hashes(self, known: Known | None = None) -> Hashes:
-        """Return what tells exact duplicates of the pool's samples.
-
-        Args:
-            known: Leaves out the samples of files that it calls changed.
-        """
-        columns = ["filename", "width", "height", "content_hash", "pixel_hash"]
-        pieces = [
-            table.filter(pa.array(keep & table["content_hash"].is_valid().to_numpy()))
-            for table, keep in self.pieces(columns, known)
-        ]
-        empty = pa.schema([SAMPLE_ROWS.field(name) for name in columns]).empty_table()
-        table = pa.concat_tables([empty, *(piece.select(columns) for piece in pieces)])
-        return Hashes(
-            filenames=table["filename"],
-            widths=table["width"].to_numpy(),
-            heights=table["height"].to_numpy(),
-            content=hashes(table["content_hash"]),
-            pixels=hashes(table["pixel_hash"]),
-        )
-
     def same_content(self, table: EmbeddedTable, known: Known | None = None) -> list[Duplicate]:
         """Return the rows of a table that have the same bytes as a sample of the pool.
 
         Frames have those of the model's input, which of frames of other sizes may be the same.
         A row that is a sample of the pool itself is no duplicate of itself.
+
+        Args:
+            table: N embedded samples.
+            known: Leaves out the samples of files that it calls changed.
         """
-        there = self.hashes(known)
         here = _content(table.content_hashes, table.widths, table.heights)
-        at = pc.index_in(here, value_set=_content(there.content, there.widths, there.heights))
+        names, contents = [pa.array([], pa.string())], [here[:0]]
+        # The pool is large and the table is not: what is not in the table is forgotten at once.
+        for piece, keep in self.pieces(["filename", "width", "height", "content_hash"], known):
+            sizes = piece["width"].to_numpy(), piece["height"].to_numpy()
+            there = _content(hashes(piece["content_hash"]), *sizes)
+            counts = keep & piece["content_hash"].is_valid().to_numpy()
+            hits = pc.and_(pc.is_in(there, value_set=here), pa.array(counts))
+            contents.append(there.filter(hits))
+            names += piece["filename"].filter(hits).chunks
+        at = pc.index_in(here, value_set=pa.concat_arrays(contents))
         rows = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
-        originals = there.filenames.take(pc.drop_null(at)).to_pylist()
+        originals = pa.concat_arrays(names).take(pc.drop_null(at)).to_pylist()
         pairs = zip((table.filenames[row] for row in rows), originals, strict=True)
         return [Duplicate(name, one, "content") for name, one in pairs if name != one]
 
@@ -253,18 +248,22 @@ class Pool:
         return pool_rows(rows, np.concatenate(vectors))
 
     def pieces(
-        self, columns: Sequence[str] | None, known: Known | None = None
+        self, columns: Sequence[str] | None, known: Known | None = None, *, since: int = 0
     ) -> Iterator[tuple[pa.Table, NDArray[np.bool_]]]:
         """Yield each part's rows, the oldest first, and which of them count.
 
         Args:
             columns: Those that are needed; None for all.
+            known: Of files that it calls changed no sample counts.
+            since: Leaves out the parts of states before this one.
         """
-        self.store.fetch(self.state.samples)
+        self.store.fetch([part for part in self.state.samples if part.number >= since])
         changed = None if known is None or not len(known.changed) else known.changed_files
         if columns is not None and changed is not None:
             columns = list(dict.fromkeys([*columns, "filename", "video"]))
         for part, current in zip(self.state.samples, self._current, strict=True):
+            if part.number < since:
+                continue
             table, keep = self.store.read(part, columns), current
             if changed is not None:
                 keep = current & ~pc.is_in(file_of(table), value_set=changed).to_numpy()
@@ -277,12 +276,3 @@ def _content(
     """Return what is equal for samples that show the same: hash and size, as (N, 40) bytes."""
     sizes = np.stack([widths, heights], axis=1).astype("<i4").view(np.uint8)
     return hash_array(np.concatenate([hashed, sizes.reshape(-1, 8)], axis=1))
-
-
-def _difference(there: ModelInfo, now: ModelInfo, names: Sequence[str]) -> str:
-    """Name the first fact in which two models differ; "" when they are the same."""
-    for name in names:
-        old, new = getattr(there, name), getattr(now, name)
-        if old != new:
-            return f"embeddings of another model: {name} is {old!r} there and {new!r} now"
-    return ""

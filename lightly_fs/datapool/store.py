@@ -28,6 +28,9 @@ from lightly_fs.errors import ArtifactError
 logger = logging.getLogger(__name__)
 
 _ROW_GROUP = 65_536
+_BEGUN = "first.begun"
+_MARK = f"{STATES}/{_BEGUN}"
+"""Lies there from the first commit's beginning to its end."""
 
 
 class Store:
@@ -58,14 +61,59 @@ class Store:
         return sorted(self._states())
 
     def newest(self) -> State:
-        """Return the newest intact state; an empty one when there is none.
+        """Return the newest intact state; an empty one when none was ever committed.
+
+        Raises:
+            ArtifactError: There are states, but none of them is intact any more; or two processes
+                wrote a state each at the same time.
+        """
+        names = self._output.names(STATES)
+        found = self._newest(names)
+        if found is not None:
+            return found
+        torn = [f"{STATES}/{name}" for name in names if number_of(name) >= 0]
+        if torn and _BEGUN not in names:
+            others = ", and none of the others is" if len(torn) > 1 else ""
+            raise ArtifactError(
+                f"no state of the datapool `{self.uri}` can be read: {torn[-1]} is not as it was "
+                f"written{others}",
+                hint="put one back from a copy of the datapool, or an earlier version of the "
+                f"object; or begin again: lightly-fs datapool reset {self.uri}",
+            )
+        if torn:
+            logger.warning("the first update of %s was killed: it holds nothing yet", self.uri)
+        return State()
+
+    def newest_intact(self) -> State | None:
+        """Return the newest state that can be read, or None.
 
         Raises:
             ArtifactError: Two processes wrote a state each at the same time.
         """
-        named = self._states()
-        found = (self._intact(named[number]) for number in sorted(named, reverse=True))
-        return next((state for state in found if state is not None), State())
+        return self._newest(self._output.names(STATES))
+
+    def torn(self) -> list[str]:
+        """Return the names of states later than the newest intact one, the latest first.
+
+        An update was killed while it wrote them, or they were damaged since.
+        """
+        names, found = self._output.names(STATES), self.newest_intact()
+        newest = 0 if found is None else found.number
+        return [f"{STATES}/{name}" for name in reversed(names) if number_of(name) > newest]
+
+    def missing(self, number: int) -> ArtifactError:
+        """Return the error for a state that cannot be read: there is none, or it is torn."""
+        intact = ", ".join(str(state.number) for state in self.states()) or "none"
+        torn = self._states().get(number)
+        if torn:
+            return ArtifactError(
+                f"state {number} of {self.uri} cannot be read: {torn[0]} is not as it was written",
+                hint=f"put it back from a copy of the datapool; whole states: {intact}",
+            )
+        return ArtifactError(
+            f"{self.uri} has no state {number}; there is {intact}",
+            hint=f"lightly-fs datapool history {self.uri}",
+        )
 
     def state(self, number: int) -> State | None:
         """Return the state of a number; None when there is none, or a killed process left it torn.
@@ -132,12 +180,18 @@ class Store:
         return Part(name, table.num_rows, written.size, written.sha256, written.md5)
 
     def commit(self, state: State) -> None:
-        """Write a state: from now on it is the newest."""
-        local = self._staging / secrets.token_hex(8)
-        local.write_bytes(state.encode())
-        self.check()
-        self._output.put(_state_name(state), local)
-        local.unlink()
+        """Write a state: from now on it is the newest.
+
+        As long as there was none, a mark tells so: a torn state beside it is what a killed process
+        left, and not the damaged rest of a pool.
+        """
+        names = self._output.names(STATES)
+        if all(number_of(name) < 0 for name in names):
+            self._put(_MARK, b"the first state is being written\n")
+            names.append(_BEGUN)
+        self._put(_state_name(state), state.encode())
+        if _BEGUN in names:
+            self._delete(_MARK)
 
     def delete_leftovers(self, number: int) -> None:
         """Delete the parts that a killed process wrote for a state that it never committed."""
@@ -163,13 +217,13 @@ class Store:
         """Return the name of the first part that is not there as it was written, or None."""
         return self._output.first_broken(part.written for part in state.parts)
 
+    def _newest(self, names: Sequence[str]) -> State | None:
+        named = _by_number(names)
+        found = (self._intact(named[number]) for number in sorted(named, reverse=True))
+        return next((state for state in found if state is not None), None)
+
     def _states(self) -> dict[int, list[str]]:
-        """Return the names of states by their number; it is one each but by accident."""
-        found: dict[int, list[str]] = {}
-        for name in self._output.names(STATES):
-            if number_of(name) >= 0:
-                found.setdefault(number_of(name), []).append(f"{STATES}/{name}")
-        return found
+        return _by_number(self._output.names(STATES))
 
     def _intact(self, names: Sequence[str]) -> State | None:
         read = [(name, self._output.read(name) or b"") for name in names]
@@ -183,6 +237,13 @@ class Store:
                 hint=f"delete {intact[0][0]} or {intact[1][0]}",
             )
         return State.decode(*intact[0]) if intact else None
+
+    def _put(self, name: str, data: bytes) -> None:
+        local = self._staging / secrets.token_hex(8)
+        local.write_bytes(data)
+        self.check()
+        self._output.put(name, local)
+        local.unlink()
 
     def _delete(self, name: str) -> None:
         self.check()
@@ -214,6 +275,15 @@ class Store:
             if without
             else f"put it back, or begin again: lightly-fs datapool reset {self.uri}",
         )
+
+
+def _by_number(names: Sequence[str]) -> dict[int, list[str]]:
+    """Return the names of states by their number; it is one each but by accident."""
+    found: dict[int, list[str]] = {}
+    for name in names:
+        if number_of(name) >= 0:
+            found.setdefault(number_of(name), []).append(f"{STATES}/{name}")
+    return found
 
 
 def _state_name(state: State) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from lightly_fs.datapool.columns import (
     sample_rows,
 )
 from lightly_fs.datapool.known import AGAIN
+from lightly_fs.datapool.merging import Rows, merge
 from lightly_fs.datapool.pool import Pool
 from lightly_fs.datapool.state import FILES, SAMPLES, Kind, PoolCounts, State
 from lightly_fs.datapool.store import Store
@@ -33,14 +34,6 @@ _PART_BYTES = 128 << 20
 """Of vectors in one part: several are read and sent at the same time."""
 _SAME = ("filename", "content_hash", "pixel_hash", "selected", "duplicate_of")
 """Two rows that agree in these are the same sample."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What a state adds: samples and their files, as `columns` describes them."""
-
-    samples: pa.Table
-    files: pa.Table
 
 
 def update(
@@ -82,15 +75,16 @@ def update(
     if not (fresh or len(rows.files) or deleted != pool.state.counts.deleted):
         return pool
     kind = Kind.FRESH if fresh else Kind.UPDATE
+    kept, written = merge(base, rows)
     draft = replace(
         pool.state.following(next_number(pool.store), kind, additions.run_id),
         model=additions.model,
         dimensions=additions.model.dimensions,
-        samples=base.state.samples,
-        files=base.state.files,
+        samples=kept.samples,
+        files=kept.files,
         counts=replace(counts_with(base, rows), deleted=deleted),
     )
-    return write(pool.store, draft, rows, keep_history=keep_history)
+    return write(pool.store, draft, written, keep_history=keep_history)
 
 
 def rollback(store: Store, number: int) -> Pool:
@@ -127,13 +121,13 @@ def rollback(store: Store, number: int) -> Pool:
 
 
 def reset(store: Store, *, keep_history: bool = True) -> Pool:
-    """Begin again with a state that holds nothing.
+    """Begin again with a state that holds nothing, also where no state can be read any more.
 
     Args:
         keep_history: False deletes everything else; no rollback can bring it back.
     """
-    empty = State().following(next_number(store), Kind.RESET)
-    state = replace(empty, parent=store.newest().number or None)
+    empty, newest = State().following(next_number(store), Kind.RESET), store.newest_intact()
+    state = replace(empty, parent=None if newest is None else newest.number)
     store.commit(state)
     if not keep_history:
         store.drop_others(state)

@@ -12,7 +12,7 @@ from lightly_fs.datasource.listing import local_path
 from lightly_fs.datasource.ranged import RangedFile
 from lightly_fs.datasource.read_ahead import in_order
 from lightly_fs.datasource.reader import Buffer, ReaderStatistics
-from lightly_fs.types import Failure, Outcome, Sample
+from lightly_fs.types import CHANGED, Failure, Outcome, Sample
 
 _THREADS = 8
 
@@ -84,7 +84,7 @@ def read_file(path: bytes, sample: Sample, part: tuple[int, int] | None = None) 
     elif found.st_mtime_ns != sample.mtime_ns and sample.etag is None:
         detail = "its time of change is another"
     if detail:
-        return Failure(sample.filename, Outcome.FAILED, f"changed during the run: {detail}")
+        return Failure(sample.filename, Outcome.FAILED, f"{CHANGED}: {detail}")
     return data
 
 

@@ -119,6 +119,11 @@ class Exclusion:
         return sorted(runs)
 
 
+def is_sample(name: str) -> bool:
+    """Tell whether a file of this name would be an image or a video."""
+    return re.search(_SAMPLE, name) is not None
+
+
 def _is_ours(manifest: bytes) -> bool:
     try:
         values = json.loads(manifest)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lightly_fs.datasource.bucket import Bucket
-from lightly_fs.datasource.exclusion import Exclusion
+from lightly_fs.datasource.exclusion import Exclusion, is_sample
 from lightly_fs.datasource.listing import local_path, walk
 from lightly_fs.datasource.objects import ObjectStore
 from lightly_fs.datasource.relevant import keep_relevant
@@ -47,7 +47,6 @@ class Inventory:
     Attributes:
         table: Columns filename, size, etag (null for directories) and mtime_ns, see `Sample`.
         other_files: Files beside them that are neither images nor videos.
-        digest: SHA-256 over all rows; equal digests are equal inventories.
     """
 
     def __init__(
@@ -64,12 +63,16 @@ class Inventory:
         order = pc.sort_indices(table["filename"])
         self.table = table.select(SCHEMA.names).take(order).cast(SCHEMA).combine_chunks()
         self.other_files = other_files
-        self.digest = _digest(self.table)
         self._other_videos = frozenset(other_videos)
         self._shards: dict[int, Shards] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all rows; equal digests are equal inventories."""
+        return _digest(self.table)
 
     @property
     def total_bytes(self) -> int:
@@ -132,15 +135,21 @@ def _digest(table: pa.Table) -> str:
         if pa.types.is_string(values.type):
             lengths = pc.fill_null(pc.binary_length(values), -1)
             hasher.update(lengths.to_numpy(zero_copy_only=False).astype("<i4").tobytes())
-            for chunk in _pieces(values):
-                hasher.update("".join(pc.fill_null(chunk, "").to_pylist()).encode())
+            for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
+                hasher.update(_text(chunk))
         else:
             hasher.update(values.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
     return hasher.hexdigest()
 
 
-def _pieces(values: pa.Array, rows: int = 65_536) -> Iterator[pa.Array]:
-    return (values.slice(start, rows) for start in range(0, len(values), rows))
+def _text(values: pa.StringArray) -> memoryview:
+    """Return the UTF-8 of all values, one behind the other."""
+    known = values.drop_null()
+    _, offsets, data = known.buffers()
+    if data is None or not len(known):
+        return memoryview(b"")
+    ends = np.frombuffer(offsets, np.int32)[known.offset : known.offset + len(known) + 1]
+    return memoryview(data)[ends[0] : ends[-1]]
 
 
 def freeze(
@@ -204,8 +213,19 @@ def _small_file(source: Source, store: ObjectStore | None, name: str) -> bytes |
 def _require_samples(table: pa.Table, source: Source, other_files: int) -> None:
     if len(table) == 0:
         others = "1 other file" if other_files == 1 else f"{other_files} other files"
+        told = f"only {others}" if other_files else "nor any other file"
+        folder = _folder_like_a_sample(source)
         raise DatasourceError(
-            f"{source.uri} holds no image and no video, only {others}",
+            f"{source.uri} holds no image and no video, {told}{folder}",
             hint="Images end in png, jpg, jpeg, bmp, gif, tif, tiff or webp; videos in "
             + ", ".join(extension[1:] for extension in VIDEO_EXTENSIONS),
         )
+
+
+def _folder_like_a_sample(source: Source) -> str:
+    """Tell of a folder that is called as an image or video is, which nobody expects to be none."""
+    if source.root is None:
+        return ""
+    with os.scandir(source.root) as entries:
+        names = sorted(one.name for one in entries if is_sample(one.name) and one.is_dir())
+    return f"; `{names[0]}` is a folder" if names else ""

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -107,17 +107,19 @@ def walk(root: Path, *, skip: Callable[[str], bool]) -> Iterator[pa.RecordBatch]
     Raises:
         DatasourceError: A folder cannot be listed; a listing with holes would lose samples.
     """
-    rows: list[tuple[str, int, int]] = []
-    for entry, name in _files(os.fsencode(root), skip):
+    rows: list[tuple[bytes, int, int]] = []
+    for entry, prefix in _files(os.fsencode(root), skip):
+        name = prefix + entry.name
         try:
             found = entry.stat()
         except OSError as error:
             if error.errno not in _NOWHERE:
-                raise _unlistable(root / name, error) from error
-            logger.debug("%s disappeared while it was listed, or leads nowhere", name)
+                raise _unlistable(root / printable(name), error) from error
+            shown = printable(name)
+            logger.debug("%s disappeared while it was listed, or leads nowhere", shown)
             continue
         if not stat.S_ISREG(found.st_mode):
-            logger.warning("%s is no regular file: left out", name)
+            logger.warning("%s is no regular file: left out", printable(name))
             continue
         rows.append((name, found.st_size, found.st_mtime_ns))
         if len(rows) >= _WALK_BATCH:
@@ -127,24 +129,29 @@ def walk(root: Path, *, skip: Callable[[str], bool]) -> Iterator[pa.RecordBatch]
         yield _walked(rows)
 
 
-def _files(root: bytes, skip: Callable[[str], bool]) -> Iterator[tuple[os.DirEntry[bytes], str]]:
-    """Yield every file with its name below `root`; a link that leads back up is not followed."""
-    pending: list[tuple[bytes, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
+def _files(root: bytes, skip: Callable[[str], bool]) -> Iterator[tuple[os.DirEntry[bytes], bytes]]:
+    """Yield every file with the folder that it lies in, as seen from `root`.
+
+    A link that leads back up is not followed.
+    """
+    pending: list[tuple[bytes, bytes, frozenset[tuple[int, int]]]] = [(root, b"", frozenset())]
     while pending:
         directory, prefix, above = pending.pop()
         try:
             inode = os.stat(directory)  # noqa: PTH116 - pathlib knows no bytes
             here = (inode.st_dev, inode.st_ino)
             if here in above:
-                logger.warning("%s leads back to a folder above it: not followed", prefix)
+                shown = printable(prefix)
+                logger.warning("%s leads back to a folder above it: not followed", shown)
                 continue
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    name = prefix + printable(entry.name)
                     if not _is_folder(entry):
-                        yield entry, name
-                    elif not skip(name + "/"):
-                        pending.append((entry.path, name + "/", above | {here}))
+                        yield entry, prefix
+                        continue
+                    folder = prefix + entry.name + b"/"
+                    if not skip(printable(folder)):
+                        pending.append((entry.path, folder, above | {here}))
         except OSError as error:
             raise _unlistable(Path(os.fsdecode(directory)), error) from error
 
@@ -165,17 +172,28 @@ def _unlistable(path: Path, error: OSError) -> DatasourceError:
     )
 
 
-def _walked(rows: Iterable[tuple[str, int, int]]) -> pa.RecordBatch:
+def _walked(rows: Iterable[tuple[bytes, int, int]]) -> pa.RecordBatch:
     names, sizes, times = zip(*rows, strict=True)
     return pa.RecordBatch.from_arrays(
         [
-            pa.array(names, pa.string()),
+            printable_names(names),
             pa.array(sizes, pa.int64()),
             pa.nulls(len(names), pa.string()),
             pa.array(times, pa.int64()),
         ],
         schema=LISTING,
     )
+
+
+def printable_names(names: Sequence[bytes]) -> pa.Array:
+    """Return what `printable` makes of each, at once where they are texts as they stand."""
+    raw = pa.array(names, pa.binary())
+    if not pc.any(pc.match_substring(raw, "\\x")).as_py():
+        try:
+            return raw.cast(pa.string())
+        except pa.ArrowInvalid:
+            logger.debug("a name is no UTF-8")
+    return pa.array(map(printable, names), pa.string())
 
 
 def printable(name: bytes) -> str:

@@ -30,7 +30,7 @@ from lightly_fs.datasource.reader import Buffer, ReaderStatistics
 from lightly_fs.datasource.source import Source
 from lightly_fs.datasource.vitals import Vitals
 from lightly_fs.errors import DatasourceError, LightlyFSError, MountError
-from lightly_fs.types import Failure, Outcome, Sample
+from lightly_fs.types import CHANGED, Failure, Outcome, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +276,7 @@ class MountReader:
         if found is None:
             return Failure(sample.filename, Outcome.GONE, "deleted during the run")
         if found.etag != sample.etag:
-            return _failed(sample, "changed during the run: its ETag is another")
+            return _failed(sample, f"{CHANGED}: its ETag is another")
         return None
 
     def _require_hope(self, error: OSError) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
-from lightly_fs.types import Sample
+from lightly_fs.types import CHANGED, Sample
 
 _RENEW_BYTES = 512 << 20
 
@@ -18,7 +18,7 @@ class ChangedError(OSError):
     """A file is not the one that was listed."""
 
     def __init__(self, detail: str) -> None:
-        super().__init__(errno.ESTALE, f"changed during the run: {detail}")
+        super().__init__(errno.ESTALE, f"{CHANGED}: {detail}")
 
 
 @dataclass(eq=False)

@@ -19,7 +19,7 @@ from lightly_fs.datasource.reader import Buffer, ReaderStatistics
 from lightly_fs.datasource.trouble import PASSING, ObjectError, Trouble, broken
 from lightly_fs.datasource.vitals import Vitals
 from lightly_fs.errors import DatasourceError, LightlyFSError
-from lightly_fs.types import Failure, Outcome, Sample
+from lightly_fs.types import CHANGED, Failure, Outcome, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class ObjectReader:
         if error.trouble is Trouble.GONE:
             return Failure(sample.filename, Outcome.GONE, "deleted during the run")
         if error.trouble is Trouble.CHANGED:
-            return _failed(sample, "changed during the run: its ETag is another")
+            return _failed(sample, f"{CHANGED}: its ETag is another")
         passing = error.trouble in PASSING
         if not passing or attempts >= _ATTEMPTS:
             alive = self._vitals.alive(time.monotonic(), suspect=sample)
@@ -223,7 +223,7 @@ class ObjectReader:
             listed = "were asked for" if job.part else "were listed"
             detail = f"{job.n_bytes} bytes {listed}, {len(data)} were read"
             if sample.etag is None:
-                return _failed(sample, f"changed during the run: {detail}")
+                return _failed(sample, f"{CHANGED}: {detail}")
             return _failed(sample, f"the store sent another size: {detail}")
         with self._lock:
             self._bytes += len(data)

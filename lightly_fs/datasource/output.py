@@ -25,12 +25,13 @@ from lightly_fs.datasource import table
 from lightly_fs.datasource.anchor import Anchor
 from lightly_fs.datasource.bucket import Bucket
 from lightly_fs.datasource.endpoint import parse_uri
-from lightly_fs.datasource.mount import MountRequest, check, mounted, remount
+from lightly_fs.datasource.mount import MountRequest, mounted
 from lightly_fs.datasource.objects import ObjectStore
 from lightly_fs.datasource.obstacle import OBSTRUCTED, obstacle, reaching
 from lightly_fs.datasource.private import private_directory
 from lightly_fs.datasource.trouble import PASSING, ObjectError, Trouble, broken
-from lightly_fs.errors import ArtifactError, DatasourceError, LightlyFSError, MountError
+from lightly_fs.datasource.writable import writable
+from lightly_fs.errors import ArtifactError, LightlyFSError, MountError
 
 logger = logging.getLogger(__name__)
 
@@ -323,17 +324,24 @@ def describe(local: Path, name: str) -> Written:
 
 
 @contextmanager
-def open_output(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Output]:
+def open_output(
+    config: RunConfig, environ: Mapping[str, str], name: str = "output_dir"
+) -> Iterator[Output]:
     """Open the output of a run; `s3://bucket/prefix` is mounted for as long as it is open.
 
     A missing directory is created when its parent exists.
+
+    Args:
+        config: Its `output_dir`.
+        environ: Where credentials are found.
+        name: What errors call the directory.
 
     Raises:
         MountError: The bucket cannot be mounted, or the mount there is dead.
         DatasourceError: The directory cannot be created or written.
     """
     if not config.output_dir.startswith("s3://"):
-        root = _writable(Path(config.output_dir), environ)
+        root = writable(Path(config.output_dir), environ, name)
         with _opened(root, table.bucket_of(root, environ), environ) as output:
             yield output
         return
@@ -365,36 +373,3 @@ def _opened(root: Path, bucket: Bucket | None, environ: Mapping[str, str]) -> It
         yield output
     finally:
         output.close()
-
-
-def _writable(root: Path, environ: Mapping[str, str]) -> Path:
-    """Return the directory when results can be written there; create it when it is missing."""
-    if table.is_s3fs(root):
-        try:
-            check(root, environ)
-        except MountError:
-            remount(root, environ)
-    elif table.record_of(root, environ):
-        raise MountError(
-            f"output_dir `{root}` was a mount, and nothing is mounted there now",
-            reason="vanished",
-            hint=f"lightly-fs mount BUCKET {root} --profile output",
-        )
-    try:
-        root.mkdir(exist_ok=True)
-    except OSError as error:
-        raise DatasourceError(
-            f"output_dir `{root}` cannot be created: {error.strerror}",
-            hint="create the folder above it, or give an output_dir that exists",
-        ) from error
-    if os.statvfs(root).f_flag & os.ST_RDONLY:
-        raise DatasourceError(
-            f"output_dir `{root}` is read-only",
-            hint=f"mount it for writing: lightly-fs mount BUCKET {root} --profile output",
-        )
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise DatasourceError(
-            f"output_dir `{root}` may not be written by uid {os.getuid()}",
-            hint="change its owner, or mount it with `--profile output` and uid= and gid=",
-        )
-    return root

@@ -30,7 +30,7 @@ from lightly_fs.decoding.jpeg import SIGNATURE, decode_jpeg
 from lightly_fs.decoding.loader import ImageBatch
 from lightly_fs.decoding.pillow import decode_with_pillow
 from lightly_fs.decoding.raster import Pixels, Raster, resized
-from lightly_fs.types import Failure, ImageRecord, Outcome, Sample
+from lightly_fs.types import CHANGED, Failure, ImageRecord, Outcome, Sample
 
 _BATCHES_AHEAD = 2
 _BYTES_AHEAD = 256 << 20
@@ -120,7 +120,7 @@ def _decoded(image: ImageCrops, data: bytes, max_pixels: int, by: int) -> Raster
         return Failure(name, Outcome.FAILED, "not enough memory to decode the image")
     if (raster.width, raster.height) != (image.width, image.height):
         reason = (
-            f"changed during the run: {image.width}x{image.height} pixels were embedded, "
+            f"{CHANGED}: {image.width}x{image.height} pixels were embedded, "
             f"{raster.width}x{raster.height} are there"
         )
         return Failure(name, Outcome.FAILED, reason)

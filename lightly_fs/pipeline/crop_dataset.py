@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightly_fs.annotations.objects import Predictions
-from lightly_fs.artifacts import EmbeddedTable, dump_names
+from lightly_fs.artifacts import EmbeddedTable, dump_names, require_all
 from lightly_fs.artifacts.results import CSV_VALUES
 from lightly_fs.artifacts.tables import write_csv, write_embeddings_csv, write_embeddings_parquet
 from lightly_fs.decoding.crops import ImageCrops, crop_exporter, cut
 from lightly_fs.decoding.raster import Pixels
-from lightly_fs.errors import DatasourceError
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.crops import CropVectors
 from lightly_fs.types import Failure, Sample, Stage
@@ -101,18 +100,10 @@ def _write_files(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    _require_all([failure for failure in ended if failure is not None], dataset.found.task)
+    failures = [failure for failure in ended if failure is not None]
+    what = f"the crops of `{dataset.found.task}` of {len(failures)} images could not be written"
+    require_all(failures, what, "crops.enable_upload=False")
     return hashes
-
-
-def _require_all(failures: Sequence[Failure], task: str) -> None:
-    if failures:
-        first = failures[0]
-        raise DatasourceError(
-            f"the crops of `{task}` of {len(failures)} selected images could not be written, the "
-            f"first is `{first.filename}`: {first.reason}",
-            hint="run the same command again: it resumes; or crops.enable_upload=False",
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from lightly_fs.artifacts import EmbeddedTable, Results, RunDir
 from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.artifacts.tables import FRAME_FIELDS, frame_columns
 from lightly_fs.config import RunConfig
-from lightly_fs.datapool.columns import Additions, vectors_of
+from lightly_fs.datapool.columns import Additions
 from lightly_fs.datapool.known import Known
 from lightly_fs.datapool.opening import open_pool, read_pool
 from lightly_fs.datapool.pool import Pool
 from lightly_fs.datapool.state import State
 from lightly_fs.datapool.update import update
 from lightly_fs.datasource.inventory import Inventory
-from lightly_fs.errors import ArtifactError, ConfigError, ModelError
+from lightly_fs.errors import ArtifactError, ConfigError
+from lightly_fs.pipeline.preselecting import preselected_beside
 from lightly_fs.types import Duplicate, ModelInfo
 
 logger = logging.getLogger(__name__)
@@ -34,9 +34,6 @@ RECORD = "config/datapool.json"
 """What a run began with: the state of the datapool, and what of the input it knew."""
 OUTCOME = "data/datapool.json"
 """What became of it."""
-
-_UNIT = 1e-3
-"""How far from 1 the length of a vector that was scaled to unit length may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +148,7 @@ class PoolRun:
             self.pool.check_model(model)
 
     def preselected(self, table: EmbeddedTable) -> Preselected | None:
-        """Return what is selected already; None from scratch.
-
-        Samples of files that changed are decided anew, and left out.
+        """Return what is selected already, beside the rows of a table; None from scratch.
 
         Args:
             table: What the run embedded.
@@ -163,15 +158,7 @@ class PoolRun:
         """
         if self.from_scratch:
             return None
-        names: list[str] = []
-        vectors = [np.empty((0, self.pool.state.dimensions or table.vectors.shape[1]), np.float32)]
-        for rows, keep in self.pool.pieces(["filename", "selected", "vector"], self.known):
-            mask = keep & rows["selected"].to_numpy()
-            names += rows["filename"].filter(pa.array(mask)).to_pylist()
-            vectors.append(vectors_of(rows["vector"])[mask])
-        found = Preselected(names, np.concatenate(vectors))
-        _check_lengths(self.pool.uri, found.vectors, table.vectors)
-        return found
+        return preselected_beside(table, self.pool, self.known)
 
     def duplicates(self, table: EmbeddedTable, among: Sequence[Duplicate]) -> list[Duplicate]:
         """Return the rows that show exactly what another row, or a sample of the datapool, shows.
@@ -309,6 +296,8 @@ def begin(config: RunConfig, pool: Pool, listed: Inventory, run_dir: RunDir) -> 
         found = _resumed(config, pool, listed, run_dir)
     else:
         found = PoolRun(config, pool, pool.split(listed))
+        if not found.from_scratch:
+            pool.check_sampling(found.known, config.video.model_dump(mode="json"))
     if config.enable_training and not found.from_scratch:
         if found.pool.state.dimensions:
             raise ConfigError(
@@ -380,20 +369,3 @@ def _frames(table: EmbeddedTable) -> pa.Table | None:
         return None
     columns = frame_columns(table, table.frames, np.arange(len(table)))
     return pa.table(columns, schema=pa.schema(FRAME_FIELDS))
-
-
-def _check_lengths(uri: str, there: NDArray[np.float32], here: NDArray[np.float32]) -> None:
-    if not len(there) or not len(here) or is_unit(there) == is_unit(here):
-        return
-    which = "the datapool's" if is_unit(there) else "this run's"
-    raise ModelError(
-        f"the embeddings of the datapool `{uri}` and of this run cannot be compared: only "
-        f"{which} were scaled to unit length",
-        hint="set normalize_embeddings as it was when the datapool was made",
-    )
-
-
-def is_unit(vectors: NDArray[np.float32]) -> bool:
-    """Tell whether all (N, D) vectors were scaled to unit length."""
-    squared = np.einsum("nd,nd->n", vectors, vectors)
-    return bool((np.abs(squared - 1) < _UNIT).all())

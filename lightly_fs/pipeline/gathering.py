@@ -24,6 +24,7 @@ from lightly_fs.config.selection import (
 from lightly_fs.errors import ModelError
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.inputs import Earlier, Known, read_annotations, read_query
+from lightly_fs.selection.distances import largest_distance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def gather(
         table: All embedded samples.
         rows: (N,) int64 candidates among the rows of the table, ascending.
         embedder: Gives the model; called only when objects are to be embedded.
-        preselected: What the datapool has selected.
+        preselected: What the datapool has selected, beside the rows of the table.
     """
     config = this.config
     filenames = [table.filenames[row] for row in rows]
@@ -66,7 +67,7 @@ def gather(
         predictions,
         _objects(this, table, rows, predictions, embedder),
         _queries(config, table),
-        None if preselected is None else _earlier(config, files, preselected),
+        None if preselected is None else _earlier(config, files, preselected.of(rows)),
     )
     for file in known.invalid:
         logger.warning("%s was left out: %s", file.path, file.reason)
@@ -90,7 +91,22 @@ def _earlier(config: RunConfig, files: AnnotationFiles, preselected: Preselected
         some = [name for name in names if prediction_path(task, name) in there]
         if some and task != PRETAGGING_TASK:
             predictions[task] = read_predictions(files, task, some)
-    return Earlier(preselected, metadata, predictions)
+    return Earlier(_deciding(config, preselected), metadata, predictions)
+
+
+def _deciding(config: RunConfig, preselected: Preselected) -> Preselected:
+    """Return those of the preselected samples that distances to them need.
+
+    Where distances are those of candidates as they are, these are their nearest ones alone: a
+    selection then looks at no more of them than it has candidates, however large the datapool is.
+    """
+    as_they_are = config.selected_sequence_length == 1 and config.near_duplicates.max_distance < 0
+    if not (as_they_are and len(preselected) and len(preselected.nearest)):
+        return preselected
+    fewer = preselected.only_nearest()
+    # Embeddings that are not of unit length are measured by the longest of all.
+    same_scale = largest_distance(fewer.vectors) == largest_distance(preselected.vectors)
+    return fewer if same_scale else preselected
 
 
 def _objects(

@@ -6,24 +6,28 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightly_fs.artifacts import Results, dump_images, write_results
+import numpy as np
+
+from lightly_fs.artifacts import Results, dump_images, require_all, write_results
+from lightly_fs.artifacts.preselected import Preselected
+from lightly_fs.artifacts.tables import write_csv
 from lightly_fs.datasource.source import Source
 from lightly_fs.decoding.export import exporter, suffix_of
 from lightly_fs.decoding.images import CorruptImage, thumbnail
-from lightly_fs.errors import ArtifactError, DatasourceError
+from lightly_fs.errors import ArtifactError
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.datapool import OUTCOME, RECORD, PoolRun, outcome_json
 from lightly_fs.pipeline.explaining import left_over
 from lightly_fs.pipeline.facts import selection_facts
 from lightly_fs.pipeline.last_pick import last_pick, write_last_pick
-from lightly_fs.pipeline.selecting import Choice, nearest_selected, write_added
+from lightly_fs.pipeline.selecting import Choice
 from lightly_fs.report import ReportInput, build_report, write_report
 from lightly_fs.types import Counts, Failure, ModelInfo, RunFacts, Stage
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
@@ -40,7 +44,7 @@ def finish(this: RunContext, choice: Choice, training: Sequence[Mapping[str, Any
     """
     since = time.monotonic()
     this.progress(Stage.REPORT, 0, None, "writing tables")
-    results = nearest_selected(choice.results)
+    results = _nearest_selected(choice.results)
     counts = results.counts(len(this.inventory))
     wrong = counts.check()
     if wrong:
@@ -49,7 +53,7 @@ def finish(this: RunContext, choice: Choice, training: Sequence[Mapping[str, Any
     if (last := last_pick(this.config, replace(choice, results=results))) is not None:
         write_last_pick(last, this.staging)
     if results.preselected is not None and len(results.preselected):
-        write_added(results, this.staging)
+        _write_added(results, results.preselected, this.staging)
     model = this.run_dir.model()
     if model is None:
         raise ArtifactError(f"{this.run_dir.uri} does not say which model made its embeddings")
@@ -73,6 +77,35 @@ def finish(this: RunContext, choice: Choice, training: Sequence[Mapping[str, Any
         _update_datapool(this, this.pool, results, model)
     this.run_dir.commit(counts, model, results.table.frame_names())
     return counts
+
+
+def _nearest_selected(results: Results) -> Results:
+    """Return the results with, for every removed sample, the nearest selected one."""
+    from lightly_fs.selection.nearest import covering_distances
+
+    removed, earlier = results.removed, results.preselected
+    if not len(removed) or not len(results.all_selected):
+        return results
+    vectors = results.table.vectors
+    distances, places = covering_distances(vectors[removed], vectors[results.selected])
+    if earlier is not None:
+        nearer = earlier.distances[removed] < distances
+        behind = len(results.selected) + earlier.nearest[removed]
+        places = np.where(nearer, behind, places)
+        distances = np.where(nearer, earlier.distances[removed], distances)
+    return replace(results, nearest=(places, distances))
+
+
+def _write_added(results: Results, earlier: Preselected, directory: Path) -> None:
+    """Write how far each selected sample is from what the datapool had selected before."""
+    columns = {
+        "filename": results.names(results.selected),
+        "nearest_in_datapool": [
+            earlier.filenames[place] for place in earlier.nearest[results.selected].tolist()
+        ],
+        "distance": earlier.distances[results.selected],
+    }
+    write_csv(directory / "data" / "datapool_added.csv", columns)
 
 
 def _update_datapool(this: RunContext, pool: PoolRun, results: Results, model: ModelInfo) -> None:
@@ -139,7 +172,7 @@ def _report_input(
         mounted_at=mounted_at,
         videos=results.videos,
         frames=None if table.frames is None else table.frames.take(rows),
-        preselected=results.preselected,
+        preselected=None if results.preselected is None else results.preselected.of(rows),
         datapool=None if this.pool is None else this.pool.outcome(len(results.selected)),
         left_over=left_over(results, this.config.selected_sequence_length),
     )
@@ -178,10 +211,5 @@ def _dump(this: RunContext, results: Results) -> None:
     failures = dump_images(
         this.run_dir, filenames, this.read if suffix else this.read_file, exporter(config), suffix
     )
-    if failures:
-        first = failures[0]
-        raise DatasourceError(
-            f"{len(failures)} of the selection of {len(filenames)} could not be copied, the first "
-            f"is `{first.filename}`: {first.reason}",
-            hint="run the same command again: it resumes; or leave out dump_dataset",
-        )
+    what = f"{len(failures)} of the selection of {len(filenames)} could not be copied"
+    require_all(failures, what, "leave out dump_dataset")

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from lightly_fs.config import PropertiesMode, RunConfig
 from lightly_fs.datapool.columns import PoolRows
 from lightly_fs.errors import ModelError
-from lightly_fs.pipeline.datapool import PoolRun, is_unit
+from lightly_fs.pipeline.datapool import PoolRun
+from lightly_fs.pipeline.preselecting import is_unit
 from lightly_fs.properties import PROPERTIES
 from lightly_fs.types import (
     EmbeddedSamples,

@@ -14,6 +14,7 @@ from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.artifacts.videos_table import VideoCounts
 from lightly_fs.config.run import RunConfig
 from lightly_fs.report.datapool import DatapoolFacts, DatapoolReport, datapool_report
+from lightly_fs.report.embedding_statistics import EmbeddingStatistics, embedding_statistics
 from lightly_fs.report.examples import Pair, choose_pairs, closest_removed
 from lightly_fs.report.fates import fates
 from lightly_fs.report.maps import Map, draw_maps
@@ -21,12 +22,10 @@ from lightly_fs.report.savings import Savings, savings
 from lightly_fs.report.selection import SelectionFacts, check_facts
 from lightly_fs.report.statistics import (
     Comparison,
-    EmbeddingStatistics,
     Numbers,
     Sets,
     compare,
     draw_sets,
-    embedding_statistics,
 )
 from lightly_fs.report.strategies import StrategyReport, strategy_report, wanted_rows
 from lightly_fs.report.thumbnails import Pixels, fetch
@@ -54,7 +53,8 @@ class ReportInput:
         strategies: What a selection by strategies looked at; None for a selection by `method`.
         videos: Those that gave frames, with what became of these, sorted by filename.
         frames: Which frame each candidate is; None where there is not a single one.
-        preselected: What the datapool had selected before; None without one, and from scratch.
+        preselected: What the datapool had selected before, beside the candidates; None without
+            one, and from scratch.
         datapool: What the run found in its datapool; None without one.
         left_over: Candidates that are in no whole sequence, where sequences were selected.
     """
@@ -118,13 +118,11 @@ def build_report(given: ReportInput) -> Report:
     """Compute the statistics, maps and examples of a run. The same input gives the same values."""
     _check(given)
     sets = draw_sets(len(given.filenames), given.selection.indices, given.config.seed)
-    earlier = None if given.preselected is None else given.preselected.vectors
+    earlier = given.preselected
     memory_gb = given.config.memory_requirement_in_GB
     statistics = embedding_statistics(given.vectors, sets, memory_gb, earlier)
-    maps = draw_maps(given.vectors, sets, earlier)
-    datapool = None
-    if given.preselected is not None:
-        datapool = datapool_report(given.vectors, sets, given.preselected, statistics.gaps)
+    maps = draw_maps(given.vectors, sets, None if earlier is None else earlier.vectors)
+    datapool = None if earlier is None else datapool_report(sets, earlier, statistics.gaps)
     pairs = choose_pairs(statistics.cover, sets.selected, given.config.n_example_images)
     length = given.config.selected_sequence_length
     shown = sets.selected[::length][:MAX_GALLERY]
@@ -153,7 +151,10 @@ def build_report(given: ReportInput) -> Report:
         sets=sets,
         statistics=statistics,
         maps=maps,
-        properties={name: _over_sets(values, sets) for name, values in given.properties.items()},
+        properties={
+            name: _over_sets(name, values, sets, earlier)
+            for name, values in given.properties.items()
+        },
         pairs=pairs,
         fates=fates(sets.n, sets.selected, given.strategies, given.left_over),
         shown=shown,
@@ -161,7 +162,7 @@ def build_report(given: ReportInput) -> Report:
         replaced=replaced,
         duplicates=duplicates,
         savings=savings(_unlabelled(given.counts)),
-        notes=_notes(statistics, sets, maps),
+        notes=_notes(statistics, sets, maps, given.preselected),
         thumbnails=fetch(wanted, given.image),
         strategies=strategies,
         datapool=datapool,
@@ -178,6 +179,8 @@ def _check(given: ReportInput) -> None:
     lengths = {"vectors": len(given.vectors)} | {
         f"properties[{name!r}]": len(values) for name, values in given.properties.items()
     }
+    if given.preselected:
+        lengths["preselected.distances"] = len(given.preselected.distances)
     for name, length in lengths.items():
         if length != n:
             raise ValueError(f"{name} has {length} rows for {n} filenames")
@@ -185,8 +188,14 @@ def _check(given: ReportInput) -> None:
         check_facts(given.strategies, n, len(given.selection.indices))
 
 
-def _over_sets(values: Numbers, sets: Sets) -> Comparison:
-    return compare({name: values[rows] for name, rows in sets.rows().items()})
+def _over_sets(name: str, values: Numbers, sets: Sets, earlier: Preselected | None) -> Comparison:
+    """Return how a property is distributed; of a datapool where it was measured of its samples."""
+    of_sets = {name: values[rows] for name, rows in sets.rows().items()}
+    before = None if earlier is None else earlier.properties.get(name)
+    if before is not None and np.isfinite(before).any():
+        of_sets["preselected"] = before
+        of_sets["with_datapool"] = np.concatenate([before, of_sets["selected"]])
+    return compare(of_sets)
 
 
 def _wanted(
@@ -202,7 +211,9 @@ def _wanted(
     return list(dict.fromkeys(names))
 
 
-def _notes(statistics: EmbeddingStatistics, sets: Sets, maps: Sequence[Map]) -> list[str]:
+def _notes(
+    statistics: EmbeddingStatistics, sets: Sets, maps: Sequence[Map], earlier: Preselected | None
+) -> list[str]:
     """Return what was measured on a sample, one sentence each."""
     notes = []
     measured = {
@@ -216,4 +227,10 @@ def _notes(statistics: EmbeddingStatistics, sets: Sets, maps: Sequence[Map]) -> 
             notes.append(
                 f"{what}: measured on {size:,} of {sets.n:,} candidates (seed {sets.seed})."
             )
+    if statistics.n_pool is not None and earlier is not None:
+        total = len(earlier) + len(sets.selected)
+        notes.append(
+            f"Nearest neighbours in the datapool: measured on {statistics.n_pool:,} of {total:,} "
+            f"selected samples (seed {sets.seed})."
+        )
     return notes

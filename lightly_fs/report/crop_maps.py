@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lightly_fs.report.embedding_statistics import EmbeddingStatistics, embedding_statistics
 from lightly_fs.report.maps import Map, draw_maps
 from lightly_fs.report.selection import CropEmbeddings
-from lightly_fs.report.statistics import EmbeddingStatistics, Sets, embedding_statistics
+from lightly_fs.report.statistics import Sets
 
 
 @dataclass(frozen=True, eq=False)

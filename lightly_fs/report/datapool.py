@@ -15,9 +15,6 @@ from lightly_fs.report.statistics import (
     Distribution,
     PoolCover,
     Sets,
-    affordable,
-    nearest,
-    sample_rows,
     summarise,
 )
 
@@ -69,7 +66,6 @@ class DatapoolReport:
     Attributes:
         n_before: Samples that the datapool had selected; none of files that changed since.
         added: Distances of the added samples to the nearest of these; over `added_edges`.
-        n_measured: How many of the added were measured, if they were too many.
         before: Distances of the candidates to what was selected before, over `gap_edges`.
         after: To that and what was added.
         farthest: Added samples that differ most from what was selected before, first the most.
@@ -78,7 +74,6 @@ class DatapoolReport:
     n_before: int
     added_edges: NDArray[np.float64]
     added: Distribution
-    n_measured: int | None
     gap_edges: NDArray[np.float64]
     before: Distribution
     after: Distribution
@@ -86,31 +81,25 @@ class DatapoolReport:
 
 
 def datapool_report(
-    vectors: NDArray[np.float32], sets: Sets, earlier: Preselected, gaps: PoolCover | None
+    sets: Sets, earlier: Preselected, gaps: PoolCover | None
 ) -> DatapoolReport | None:
     """Return what is told of a datapool that had selected something; None of an empty one.
 
     Args:
-        vectors: (N, D) of the candidates.
-        sets: Rows of them.
-        earlier: What the datapool had selected.
+        sets: Rows of the candidates.
+        earlier: What the datapool had selected, beside the candidates.
         gaps: How far candidates are from that, and from all that is selected now.
     """
     if gaps is None:
         return None
-    chosen = sets.selected
-    size = affordable(len(chosen), *earlier.vectors.shape)
-    rows = chosen[sample_rows(len(chosen), size, sets.seed, stream=12)]
-    distances, places = np.empty(0), np.empty(0, np.int64)
-    if len(rows):
-        distances, places = nearest(vectors[rows], earlier.vectors, own=None)
+    rows = sets.selected
+    distances, places = earlier.distances[rows].astype(np.float64), earlier.nearest[rows]
     first = np.argsort(-distances, kind="stable")[:MAX_FARTHEST].tolist()
     added_edges, gap_edges = _edges(distances), _edges(np.concatenate([gaps.before, gaps.after]))
     return DatapoolReport(
         n_before=len(earlier),
         added_edges=added_edges,
         added=summarise(distances, added_edges),
-        n_measured=len(rows) if len(rows) < len(chosen) else None,
         gap_edges=gap_edges,
         before=summarise(gaps.before, gap_edges),
         after=summarise(gaps.after, gap_edges),

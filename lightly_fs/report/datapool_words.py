@@ -34,7 +34,7 @@ def datapool_section(report: Report) -> Section | None:
     blocks: list[Block] = [Words(_words(report))]
     blocks += _tables(report)
     if report.datapool is not None:
-        blocks += _gaps(report.datapool, len(report.sets.selected))
+        blocks += _gaps(report.datapool)
         blocks += _farthest(report, report.datapool)
     return Section("datapool", "What was new to the datapool", "Datapool", blocks)
 
@@ -101,7 +101,7 @@ def _earlier(filename: str) -> str:
     return filename if frame is None else f"{frame[0]} frame {frame[1]}"
 
 
-def _gaps(made: DatapoolReport, n_added: int) -> Iterator[Block]:
+def _gaps(made: DatapoolReport) -> Iterator[Block]:
     before, after, added = made.before, made.after, made.added
     yield Heading("Which gaps were filled")
     words = "Nothing was added."
@@ -110,8 +110,6 @@ def _gaps(made: DatapoolReport, n_added: int) -> Iterator[Block]:
             f"Half of the added samples are {added.median:.2f} or more away from all that was "
             f"selected before, the farthest {added.max:.2f}."
         )
-    if made.n_measured is not None:
-        words += f" Measured on {made.n_measured:,} of {n_added:,}."
     gaps = (
         f"A candidate was up to {before.max:.2f} away from what was selected before, on average "
         f"{before.mean:.2f}; now it is up to {after.max:.2f} and {after.mean:.2f}. "

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lightly_fs.report.embedding_statistics import EmbeddingStatistics
 from lightly_fs.report.json_values import Json, comparison, number
 from lightly_fs.report.maps import Map
-from lightly_fs.report.statistics import EmbeddingStatistics, Sets
+from lightly_fs.report.statistics import Sets
 
 
 def embedding_information(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from lightly_fs.artifacts.preselected import Preselected
+from lightly_fs.cpus import usable_cpus
 
 Numbers = NDArray[np.floating[Any]]
 
 BINS = 40
-MAX_PAIRWISE = 5_000
-"""Samples whose pairwise distances are all computed (12.5 million pairs)."""
 MAX_MULTIPLICATIONS = 1e11
 """Work of one nearest-neighbour statistic; above it, a random sample of the queries is measured."""
-_TILE = 16_384
-_QUERIES = 1_024
+MAX_POOL_QUERIES = 2_000
+"""Members of a datapool, drawn at random, whose nearest other member is looked for."""
+_POOL_SETS = {"preselected", "with_datapool"}
+_TILE = 4_096
+_QUERIES = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,14 +127,16 @@ class PoolCover:
 
 
 @dataclass(frozen=True, eq=False)
-class EmbeddingStatistics:
-    """Attributes: `cover` is None when nothing was selected, `gaps` without a datapool."""
+class PoolNeighbours:
+    """Distances of measured members of a datapool to their nearest other member.
 
-    neighbour: Comparison
-    covering: Comparison
-    pairwise: Comparison
-    cover: Cover | None
-    gaps: PoolCover | None = None
+    Attributes:
+        before: Of those that had been selected before, among one another.
+        after: Of those and of what was selected now, among all of them.
+    """
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
 
 
 def draw_sets(n: int, selected: NDArray[np.int64], seed: int) -> Sets:
@@ -163,11 +171,13 @@ def summarise(values: Numbers, edges: NDArray[np.float64]) -> Distribution:
 def compare(sets: Mapping[str, Numbers], n_measured: int | None = None) -> Comparison:
     """Return `input` (optional), `selected`, `random` and a datapool's sets over common edges.
 
-    The edges span the central 99.6 %: one panorama would flatten every other bar.
+    The edges span the central 99.6 %: one panorama would flatten every other bar. Those of the run
+    and those of a datapool, of which there may be a thousand times as many.
     """
-    joined = np.concatenate([np.asarray(values, np.float64) for values in sets.values()])
-    joined = joined[np.isfinite(joined)]
-    low, high = np.quantile(joined, (0.002, 0.998)) if len(joined) else (0.0, 1.0)
+    of_pool = _POOL_SETS & sets.keys()
+    spans = [_central([sets[name] for name in group]) for group in (sets.keys() - of_pool, of_pool)]
+    ends = [end for span in spans for end in span]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     if high - low <= 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
@@ -181,6 +191,13 @@ def compare(sets: Mapping[str, Numbers], n_measured: int | None = None) -> Compa
         preselected=made.get("preselected"),
         with_datapool=made.get("with_datapool"),
     )
+
+
+def _central(sets: Sequence[Numbers]) -> tuple[float, ...]:
+    """Return between which two values the central 99.6 % lie; nothing where there is none."""
+    joined = np.concatenate([np.empty(0), *(np.asarray(values, np.float64) for values in sets)])
+    joined = joined[np.isfinite(joined)]
+    return tuple(np.quantile(joined, (0.002, 0.998)).tolist()) if len(joined) else ()
 
 
 def nearest(
@@ -200,21 +217,29 @@ def nearest(
         own: (Q,) the reference that is the query itself and no neighbour.
     """
     middle = references.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = np.asarray(queries, np.float32) - middle
     best = np.full(len(queries), np.inf, np.float32)
     found = np.zeros(len(queries), np.int64)
-    for start in range(0, len(references), _TILE):
-        tile = np.asarray(references[start : start + _TILE], np.float32) - middle
-        norms = np.einsum("rd,rd->r", tile, tile)
-        for first in range(0, len(queries), _QUERIES):
-            rows = slice(first, first + _QUERIES)
-            scores = norms - 2 * ((np.asarray(queries[rows], np.float32) - middle) @ tile.T)
-            if own is not None:
-                _forbid(scores, own[rows] - start)
-            here = scores.argmin(axis=1)
-            value = scores[np.arange(len(here)), here]
-            better = value < best[rows]
-            best[rows] = np.where(better, value, best[rows])
-            found[rows] = np.where(better, here + start, found[rows])
+
+    def look_at(start: int, tile: NDArray[np.float32], norms: Numbers, rows: slice) -> None:
+        scores = centred[rows] @ tile.T
+        scores *= -2
+        scores += norms
+        if own is not None:
+            _forbid(scores, own[rows] - start)
+        here = scores.argmin(axis=1)
+        value = scores[np.arange(len(here)), here]
+        better = value < best[rows]
+        best[rows] = np.where(better, value, best[rows])
+        found[rows] = np.where(better, here + start, found[rows])
+
+    parts = [slice(first, first + _QUERIES) for first in range(0, len(queries), _QUERIES)]
+    # Each thread makes its own products: those of a library would wait for one another in a loop.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(usable_cpus(), "nearest") as pool:
+        for start in range(0, len(references), _TILE):
+            tile = np.asarray(references[start : start + _TILE], np.float32) - middle
+            look = partial(look_at, start, tile, np.einsum("rd,rd->r", tile, tile))
+            list(pool.map(look, parts))
     return _row_distances(queries, references, found), found
 
 
@@ -282,79 +307,49 @@ def pairwise_distances(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def pool_cover(
-    vectors: NDArray[np.float32],
-    selected: NDArray[np.int64],
-    earlier: NDArray[np.float32],
-    seed: int,
-) -> PoolCover | None:
+def pool_cover(cover: Cover | None, earlier: Preselected) -> PoolCover | None:
     """Return how far candidates are from what a datapool had selected, and from all of it now.
 
     Args:
-        vectors: (N, D) of the candidates; a sample of them is measured if they are many.
-        selected: Rows of them.
-        earlier: (P, D) of what was selected before.
+        cover: What was selected now; None for nothing. The candidates that it measured are told of.
+        earlier: What was selected before, beside the candidates.
 
     Returns:
         None where nothing had been selected before, or there is no candidate.
     """
-    if not len(earlier) or not len(vectors):
+    if not len(earlier) or not len(earlier.distances):
         return None
-    size = affordable(len(vectors), len(earlier) + len(selected), vectors.shape[1])
-    queries = vectors[sample_rows(len(vectors), size, seed, stream=3)]
-    before = after = nearest(queries, earlier, own=None)[0]
-    if len(selected):
-        after = np.minimum(before, nearest(queries, vectors[selected], own=None)[0])
-    return PoolCover(before, after)
+    before = earlier.distances.astype(np.float64)
+    if cover is None:
+        return PoolCover(before, before)
+    return PoolCover(before[cover.rows], np.minimum(before[cover.rows], cover.distances))
 
 
-def embedding_statistics(
-    vectors: NDArray[np.float32],
-    sets: Sets,
-    memory_gb: float,
-    earlier: NDArray[np.float32] | None = None,
-) -> EmbeddingStatistics:
-    """Return distances within and between the sets of the candidates' vectors (N, D).
+def pool_neighbours(
+    vectors: NDArray[np.float32], selected: NDArray[np.int64], earlier: Preselected, seed: int
+) -> PoolNeighbours:
+    """Return how far members of a datapool are from the nearest other one, before and now.
 
     Args:
-        memory_gb: Bounds the matrix of pairwise distances, 8 bytes each.
-        earlier: (P, D) of what a datapool had selected before.
+        vectors: (N, D) of the candidates.
+        selected: (K,) rows of them: new members.
+        earlier: The members before, beside the candidates.
+        seed: Draws the members to measure when they are too many.
     """
-    seed = sets.seed
-    within = {
-        "input": neighbour_distances(vectors, None, seed),
-        "selected": neighbour_distances(vectors, sets.selected, seed),
-        "random": neighbour_distances(vectors, sets.random, seed),
-    }
-    chosen, drawn = cover(vectors, sets.selected, seed), cover(vectors, sets.random, seed)
-    none = np.empty(0)
-    covering = {
-        "selected": none if chosen is None else chosen.distances,
-        "random": none if drawn is None else drawn.distances,
-    }
-    gaps = None if earlier is None else pool_cover(vectors, sets.selected, earlier, seed)
-    if gaps is not None and earlier is not None:
-        every = np.concatenate([earlier, vectors[sets.selected]])
-        within["preselected"] = neighbour_distances(earlier, None, seed)
-        within["with_datapool"] = neighbour_distances(every, None, seed)
-        covering |= {"preselected": gaps.before, "with_datapool": gaps.after}
-    return EmbeddingStatistics(
-        neighbour=compare(within, _fewer(len(within["input"]), sets.n)),
-        covering=compare(covering, _fewer(len(covering["selected"]), sets.n)),
-        pairwise=_pairwise(vectors, sets, memory_gb),
-        cover=chosen,
-        gaps=gaps,
-    )
+    n, added = len(earlier), vectors[selected]
+    size = affordable(n + len(added), n + len(added), vectors.shape[1])
+    rows = sample_rows(n + len(added), min(size, MAX_POOL_QUERIES), seed, stream=2)
+    old, new = rows[rows < n], rows[rows >= n] - n
+    before = _to_others(earlier.vectors[old], earlier.vectors, own=old)
+    now = np.minimum(before, _to_others(earlier.vectors[old], added))
+    between = np.minimum(earlier.distances[selected[new]], _to_others(added[new], added, own=new))
+    return PoolNeighbours(before, np.concatenate([now, between]))
 
 
-def _pairwise(vectors: NDArray[np.float32], sets: Sets, memory_gb: float) -> Comparison:
-    limit = max(2, min(MAX_PAIRWISE, math.isqrt(int(memory_gb * 1e9 / 8))))
-    distances = {
-        name: pairwise_distances(vectors[rows[sample_rows(len(rows), limit, sets.seed, stream=4)]])
-        for name, rows in sets.rows().items()
-    }
-    return compare(distances, _fewer(min(limit, sets.n), sets.n))
-
-
-def _fewer(measured: int, n: int) -> int | None:
-    return measured if 1 < measured < n else None
+def _to_others(
+    queries: Numbers, references: Numbers, *, own: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Return the distance to the nearest reference; inf where there is no other one."""
+    if len(references) < (1 if own is None else 2):
+        return np.full(len(queries), np.inf)
+    return nearest(queries, references, own=own)[0]

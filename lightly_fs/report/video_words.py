@@ -79,7 +79,7 @@ def damaged_blocks(report: Report) -> Iterator[Block]:
 
 def _words(report: Report) -> str:
     videos = report.given.videos
-    frames = sum(one.embedded + one.corrupt for one in videos)
+    frames = sum(one.frames for one in videos)
     selected = sum(one.selected for one in videos)
     gave = f"{counted(len(videos), 'video')} gave {counted(frames, 'frame')}"
     seconds = sum(one.facts.seconds or 0 for one in videos)
@@ -113,7 +113,7 @@ def _table(videos: Sequence[VideoCounts]) -> Table:
             one.facts.codec + (", not whole" if one.facts.problem else ""),
             f"{one.facts.width} × {one.facts.height}",  # noqa: RUF001
             "—" if one.facts.seconds is None else f"{one.facts.seconds:,.1f}",
-            f"{one.embedded + one.corrupt:,}",
+            f"{one.frames:,}",
             f"{one.corrupt:,}",
             f"{one.duplicates:,}",
             f"{one.selected:,}",

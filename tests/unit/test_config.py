@@ -1,5 +1,7 @@
 """Keys, values and mistakes of the configuration."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +104,7 @@ def test_a_fraction_is_the_floor_of_the_decimal_that_was_written(n, thousandths)
         ("datasource.dataset_id=5f", "needs the platform", "leave"),
         ("datasource.id=5f", "needs the platform", "leave"),
         ("run_directory=../x", "below the output", "Sub-folder"),
+        ("run_directory=/out/x", "relative to output_dir", "Sub-folder"),
         ("input_dir", "not of the form key=value", "method=coreset"),
         ("output_image_size=[0,5]", "shortest edge", "shortest edge"),
         ("batch_size=0", "greater than or equal to 1", "forward pass"),
@@ -287,3 +290,43 @@ def test_values_of_training_are_read_from_words():
     assert training.lightly.collate.sigmas == (0.1, 1.0)
     assert training.lightly.collate.rr_degrees == 15
     assert training.lightly.trainer.gpus == -1
+
+
+def test_two_keys_that_do_not_go_together_are_named_alone():
+    with pytest.raises(ConfigError) as caught:
+        load_config(["video.fps=2", "video.every_nth=3"])
+
+    assert caught.value.message == (
+        "`video.fps` and `video.every_nth` do not go together; keep one of them"
+    )
+
+
+PLACES = ("input_dir=/data/in", "output_dir=/data/in/out/", "shared_dir=/data/in")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("datapool.name=pool",), "lies in input_dir `/data/in`"),
+        (("datapool.name=/data//in/a/../pool",), "`..`"),
+        (("datapool.name=/data/./in",), "lies in input_dir"),
+        (("datapool.name=out",), "is output_dir itself"),
+        (("datapool.name=s3://b/in/pool", "input_dir=s3://b/in/"), "lies in input_dir"),
+    ],
+)
+def test_a_datapool_has_a_place_of_its_own(words, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config([*PLACES, *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("datapool.name=out/pool",),
+        ("datapool.name=/data/in2/pool",),
+        ("datapool.name=s3://b/inside", "input_dir=s3://b/in"),
+        ("datapool.name=/s3/b/in", "input_dir=s3://b/in"),
+    ],
+)
+def test_places_that_a_datapool_may_have(words):
+    assert load_config([*PLACES, *words]).datapool.name == words[0].partition("=")[2]

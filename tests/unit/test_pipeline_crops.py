@@ -340,8 +340,10 @@ def test_a_selected_image_that_is_gone_is_an_error_that_says_how_to_go_on(photog
     with embedded_run(photographs, tmp_path / "out") as run:
         found = run.embed(tiles(run), "tiles")
         (photographs / "sub/1.jpg").unlink()
-        with pytest.raises(DatasourceError, match=r"`tiles` of 1 selected .* `sub/1\.jpg`: del"):
+        lost = r"`tiles` of 1 images could .* `sub/1\.jpg`: deleted"
+        with pytest.raises(DatasourceError, match=lost) as caught:
             write_crop_dataset(run.context, found, ["sub/1.jpg", "sub/2.jpg"])
+        assert "choose another `run_directory`" in caught.value.hint
 
 
 def test_no_selected_image_has_crops(photographs, tmp_path):

@@ -153,9 +153,9 @@ def test_the_tables_tell_of_the_pool(grown):
     place, first, second, kept, _ = grown
     told = json.loads((second.directory / "data/datapool.json").read_text())
     table = pv.read_csv(second.directory / "data/selected_embeddings_including_datapool.csv")
-    sizes = json.loads((second.directory / "report_v2.json").read_text())["generalInformation"][
-        "datasetInformation"
-    ]["datasetSizes"]
+    report = json.loads((second.directory / "report_v2.json").read_text())
+    sizes = report["generalInformation"]["datasetInformation"]["datasetSizes"]
+    measured = report["datasetAnalysis"]["metadataInformation"]["lightlyNumeric"]
 
     assert told == {
         "location": str(place.top / "pool"),
@@ -176,6 +176,8 @@ def test_the_tables_tell_of_the_pool(grown):
     assert sorted(table["filenames"].to_pylist()) == sorted(selected(first) + selected(second))
     assert sizes["nPreselectedDatapool"] == 5
     assert sizes["nSelectedWithDatapool"] == 8
+    assert sum(measured["sharpness"]["preselectedDatapool"]["counts"]) == 5
+    assert sum(measured["sharpness"]["selectedWithDatapool"]["counts"]) == 8
     assert second.as_json()["datapool"] == {
         key: value for key, value in told.items() if not key.endswith("_filenames")
     }
@@ -238,7 +240,7 @@ def test_distances_are_kept_to_what_was_selected(tmp_path):
     place.add(range(20, 40))
     place.run("second", least)
     with place.pool() as pool:
-        vectors = pool.selected_vectors().astype(np.float64)
+        vectors = pool.selected_vectors()[1].astype(np.float64)
     apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
     apart[np.diag_indices(len(vectors))] = np.inf
 

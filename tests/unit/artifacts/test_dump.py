@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightly_fs.artifacts import RunDir, dump_images, dump_names
+from lightly_fs.artifacts import RunDir, dump_images, dump_names, require_all
 from lightly_fs.config import RunConfig
 from lightly_fs.decoding.export import exporter, suffix_of, target_size
+from lightly_fs.errors import DatasourceError
 from lightly_fs.types import Failure, Outcome
 from tests.images import jpeg, scene
 
@@ -85,3 +86,25 @@ def test_a_copy_is_never_larger_than_its_format_or_the_limit_allows(form, longes
     config = RunConfig(output_image_format=form, output_image_size=16_383, max_image_pixels=100_000)
     width, height = Image.open(io.BytesIO(exporter(config)(jpeg(scene(1))))).size
     assert 95_000 < width * height <= 100_000
+
+
+@pytest.mark.parametrize(
+    ("failures", "hint"),
+    [
+        ([Failure("a.jpg", Outcome.FAILED, "timed out")], "the same command again: it resumes; or"),
+        ([Failure("a.jpg", Outcome.UNREADABLE, "access denied")], "leave out dump_dataset"),
+        (
+            [
+                Failure("a.jpg", Outcome.FAILED, "timed out"),
+                Failure("b.jpg", Outcome.FAILED, "changed during the run: its ETag is another"),
+            ],
+            "choose another `run_directory`",
+        ),
+        ([Failure("b.jpg", Outcome.GONE, "deleted during the run")], "choose another"),
+    ],
+)
+def test_whoever_cannot_resume_is_not_told_to(failures, hint):
+    with pytest.raises(DatasourceError, match=f"1 of 2; `{failures[-1].filename}`") as caught:
+        require_all(failures, "1 of 2", "leave out dump_dataset")
+    assert hint in caught.value.hint
+    require_all([], "nothing", "leave out dump_dataset")

@@ -54,6 +54,25 @@ def test_a_damaged_file_is_found_when_it_is_looked_for(pool):
     assert f"datapool history {pool}" in error["hint"]
 
 
+def test_torn_states_are_named_and_reset_goes_on(pool):
+    for number, code in ((2, 0), (1, 6)):
+        (path,) = pool.glob(f"states/{number:06d}-*")
+        path.write_bytes(path.read_bytes()[:-1])
+
+        done = lightly_fs("datapool", "show", str(pool))
+        assert done.returncode == code, done.stderr
+        found, error = as_json("show", pool, "--verify")
+        assert found == 6
+        assert "states/000002-" in error["message"]
+    assert f"lightly-fs datapool reset {pool}" in error["hint"]
+    assert as_json("rollback", pool, 1)[0] == 6
+
+    code, state = as_json("reset", pool)
+
+    assert (code, state["number"], state["parent"]) == (0, 3, None)
+    assert as_json("show", pool, "--verify")[0] == 0
+
+
 def test_back_and_forth(pool):
     _, difference = as_json("diff", pool, 1)
     assert difference["added"] == ["d.jpg", "v-2-mp4.png"]
@@ -88,6 +107,17 @@ def test_out_and_in_again(pool, tmp_path):
         *("--format", "filenames"),
     )
     assert names.stdout == "a.jpg\nc.jpg\nd.jpg\nv-2-mp4.png\n"
+
+
+@pytest.mark.parametrize(("words", "video"), [((), "v.mp4"), (("--images",), "")])
+def test_whether_names_are_of_frames_may_be_said(tmp_path, words, video):
+    path, place = tmp_path / "x.csv", str(tmp_path / "pool")
+    path.write_text("filenames,embedding_0\nv-1-mp4.png,1\n")
+
+    assert as_json("import", place, path, *words)[0] == 0
+
+    rows = lightly_fs("datapool", "export", place, "--out", "-").stdout
+    assert rows == f"filenames,embedding_0,selected,labels,video\nv-1-mp4.png,1,1,0,{video}\n"
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_labels_that_are_left_out_are_listed(places, tmp_path):
     [
         ("export r --format ", list(FORMATS)),
         ("export r --format l", ["label-studio", "labelbox", "lightly"]),
-        ("import-labels c", ["coco", "coco-masks", "cvat"]),
+        ("import-labels c", ["coco", "coco-keypoints", "coco-masks", "cvat", "cvat-masks"]),
     ],
 )
 def test_formats_are_completed(words, expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from lightly_fs.datapool import merging
 from lightly_fs.datapool.update import update
+from lightly_fs.errors import ArtifactError
 from tests.unit.datapool.made import opened
 from tests.unit.datapool.scenario import content, first_run, second_run
 
@@ -20,7 +23,11 @@ FINISHED = 0
 def update_until(folder, staging, allowed, mode, keep_history):
     words = [str(folder), str(staging), str(allowed), mode, str(keep_history)]
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=False
+        [sys.executable, str(SCRIPT), *words],
+        env={**os.environ, "MANY": str(merging._MANY)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -38,8 +45,13 @@ def before(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["before", "torn", "after"])
-@pytest.mark.parametrize("keep_history", [True, False])
-def test_a_killed_update_leaves_the_old_or_the_new_state(tmp_path, before, mode, keep_history):
+@pytest.mark.parametrize(
+    ("keep_history", "many"), [(True, merging._MANY), (True, 1), (False, merging._MANY)]
+)
+def test_a_killed_update_leaves_the_old_or_the_new_state(
+    tmp_path, before, mode, keep_history, many, monkeypatch
+):
+    monkeypatch.setattr(merging, "_MANY", many)  # with 1, the update merges what is there
     folder, old = before
     with opened(shutil.copytree(folder, tmp_path / "whole"), tmp_path / "s1") as pool:
         new = content(update_all(pool, keep_history))
@@ -71,3 +83,37 @@ def test_a_killed_update_leaves_the_old_or_the_new_state(tmp_path, before, mode,
     committed = sum(not one for one in seen)
     assert committed == (2 if mode == "after" else 3)  # samples, files, and then the state
     assert len(seen) == (3 if keep_history else 6)  # without history, three files are deleted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["before", "torn", "torn-as-a-mount", "after"])
+def test_a_killed_first_update_leaves_nothing_or_its_state(tmp_path, mode):
+    """A torn state 1 is what it left, and not what damage left: another run may begin."""
+    with opened(tmp_path / "whole", tmp_path / "s0") as pool:
+        new = content(update(pool, first_run(pool)))
+    empty, seen = ([], [], []), []
+    for allowed in range(20):
+        folder = tmp_path / f"torn{allowed}"
+        folder.mkdir()
+        child = update_until(folder, tmp_path / f"c{allowed}", allowed, mode, keep_history=True)
+        if child.returncode == FINISHED:
+            break
+        assert child.returncode == -9, child.stderr
+        with opened(folder, tmp_path / f"r{allowed}") as pool:
+            found = content(pool)
+            assert found in (empty, new)
+            seen.append(found == new)
+            again = update(pool, first_run(pool))
+            assert content(again) == new
+        # From now on a torn state is damage, whatever was killed before.
+        for path in folder.glob("states/*.json"):
+            path.write_bytes(b"{")
+        if found == empty:
+            with pytest.raises(ArtifactError, match="no state"), opened(folder, tmp_path / "x"):
+                pass
+
+    assert child.returncode == FINISHED
+    assert seen == sorted(seen)
+    # Samples, files, the mark, the state; and the mark is deleted.
+    assert (len(seen), seen.count(False)) == (5, 3 if mode == "after" else 4)
+    assert not list(folder.glob("states/*.begun"))

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lightly_fs.datapool import merging
 from lightly_fs.datapool.update import reset, rollback, update
 from lightly_fs.types import Outcome, is_video
 from tests.unit.datapool.made import (
@@ -118,18 +120,22 @@ def check_selected(pool, model, known):
     )
     every = [vector_of(sample, version).tolist() for sample, version, _ in chosen]
     kept = [vector_of(sample, version).tolist() for sample, version, out in chosen if not out]
-    assert sorted(pool.selected_vectors().tolist()) == sorted(every)
-    assert sorted(pool.selected_vectors(known).tolist()) == sorted(kept)
+    assert sorted(pool.selected_vectors()[1].tolist()) == sorted(every)
+    assert sorted(pool.selected_vectors(known)[1].tolist()) == sorted(kept)
     without = pool.selected(known)
-    assert np.array_equal(without.table.vectors, pool.selected_vectors(known))
+    names, vectors = pool.selected_vectors(known)
+    assert names == without.table.filenames
+    assert np.array_equal(without.table.vectors, vectors)
     assert without.selected.all()
 
 
+@pytest.mark.parametrize("many", [merging._MANY, 2])
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(steps, min_size=1, max_size=8))
-def test_any_sequence_of_steps_leaves_what_a_dict_would_hold(sequence):
+@given(sequence=st.lists(steps, min_size=1, max_size=8))
+def test_any_sequence_of_steps_leaves_what_a_dict_would_hold(many, sequence):
     model, listed = Model(), {NAMES[0]: 0}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "_MANY", many)
         for number, step in enumerate(sequence):
             # Every step opens anew: what counts is on the disk.
             if step[0] not in ("reset", "rollback"):

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 
 from lightly_fs.config.datapool import DatapoolConfig
+from lightly_fs.datapool import merging
 from lightly_fs.datapool.columns import FILE_ROWS
 from lightly_fs.datapool.difference import difference
 from lightly_fs.datapool.known import split
-from lightly_fs.datapool.opening import open_pool, read_pool
+from lightly_fs.datapool.opening import open_pool, open_store, read_pool
 from lightly_fs.datapool.update import drop_history, reset, rollback, update
 from lightly_fs.datasource.exclusion import LOCK_NAME
 from lightly_fs.datasource.inventory import SCHEMA, Inventory
@@ -47,8 +48,9 @@ def test_an_empty_pool_knows_nothing(empty):
 
     assert known.new.tolist() == [0, 1, 2, 3]
     assert (known.changed.tolist(), known.known.tolist(), known.deleted) == ([], [], [])
-    assert empty.selected_vectors().shape == (0, 0)
-    assert len(empty.samples().table) == len(empty.hashes().filenames) == 0
+    assert empty.selected_vectors()[1].shape == (0, 0)
+    assert len(empty.samples().table) == 0
+    assert empty.same_content(empty.samples().table) == []
     assert empty.state.number == 0
     empty.check_model(MODEL)
 
@@ -140,7 +142,7 @@ def test_properties_that_were_off_once_are_nan(filled):
 
 def test_a_copy_of_a_sample_in_the_pool_is_found_and_remembered(filled):
     found = images(filled, ["copy.jpg", "other.jpg"])
-    found.table.content_hashes[0] = filled.hashes().content[1]
+    found.table.content_hashes[0] = filled.samples().table.content_hashes[1]
 
     duplicates = filled.same_content(found.table)
 
@@ -287,6 +289,53 @@ def test_a_torn_state_is_ignored_and_its_number_not_used_again(filled, tmp_path,
         assert update(pool, second_run(pool)).state.number == 3
 
 
+def tear(tmp_path, number):
+    (path,) = tmp_path.glob(f"pool/states/{number:06d}-*")
+    path.write_bytes(path.read_bytes()[:100])
+    return f"states/{path.name}"
+
+
+def test_a_pool_without_an_intact_state_is_no_empty_pool(filled, tmp_path):
+    update(filled, second_run(filled))
+    first, second = tear(tmp_path, 1), tear(tmp_path, 2)
+    place = str(tmp_path / "pool")
+
+    for opening in (open_pool(place, {}, owner="run 3"), read_pool(place, {})):
+        with pytest.raises(ArtifactError, match=f"{second} is not .* none of the others") as caught:
+            opening.__enter__()
+        assert f"lightly-fs datapool reset {place}" in caught.value.hint
+    with open_store(place, {}, owner="reset") as store:
+        assert store.torn() == [second, first]
+        state = reset(store).state
+    assert (state.number, state.parent) == (3, None)
+    with open_pool(place, {}, owner="run 3") as pool:
+        assert update(pool, first_run(pool)).state.number == 4
+        assert pool.store.torn() == []
+
+
+def test_a_damaged_first_state_is_no_killed_update(filled, tmp_path):
+    torn = tear(tmp_path, 1)
+
+    with (
+        pytest.raises(ArtifactError, match=f"{torn} is not as it was written"),
+        read_pool(str(tmp_path / "pool"), {}),
+    ):
+        pass
+
+
+def test_a_torn_state_is_named_when_it_is_asked_for(filled, tmp_path):
+    second = update(filled, second_run(filled))
+    third = rollback(second.store, 1)
+    torn = tear(tmp_path, 2)
+
+    with pytest.raises(ArtifactError, match=f"state 2 of .* cannot be read: {torn}") as caught:
+        rollback(third.store, 2)
+    assert caught.value.hint.endswith("whole states: 1, 3")
+    with pytest.raises(ArtifactError, match="has no state 7; there is 1, 3"):
+        third.at(7)
+    assert third.store.torn() == []  # a later one counts
+
+
 @pytest.mark.parametrize("harm", ["delete", "change"])
 def test_a_damaged_part_is_named_with_the_state_to_go_back_to(filled, tmp_path, harm):
     update(filled, second_run(filled))
@@ -347,10 +396,12 @@ def test_one_writer_at_a_time_and_readers_meanwhile(tmp_path):
 
 def test_where_there_is_no_pool(tmp_path):
     with (
-        pytest.raises(DatasourceError, match="there is no datapool at"),
+        pytest.raises(DatasourceError, match="there is no datapool at") as caught,
         read_pool(str(tmp_path / "none"), {}),
     ):
         pass
+    # This is what a run with this key says.
+    assert "unless datasource.enable_datapool_update=False" in caught.value.hint
     with (
         pytest.raises(DatasourceError, match="there is no folder"),
         open_pool(str(tmp_path / "none" / "pool"), {}, owner="x"),
@@ -362,6 +413,15 @@ def test_where_there_is_no_pool(tmp_path):
     ):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_is_not_called_output_dir(tmp_path):
+    (tmp_path / "pool").write_text("a file")
+    with (
+        pytest.raises(DatasourceError, match=r"datapool `.*/pool` cannot be created"),
+        open_pool(str(tmp_path / "pool"), {}, owner="x"),
+    ):
+        pass
 
 
 def test_a_sample_of_a_file_that_was_not_listed_is_refused(empty):
@@ -378,6 +438,46 @@ def test_many_rows_become_several_parts(empty, monkeypatch):
 
     assert [part.rows for part in pool.state.samples] == [2, 2, 1]
     assert pool.samples().table.filenames == names
+
+
+def test_many_small_updates_are_merged_by_the_next(empty, monkeypatch):
+    monkeypatch.setattr(merging, "_MANY", 3)
+    pools, bucket, order = [empty], {}, []
+    for number in range(8):
+        # Every third update replaces a file of the one before, too.
+        name = f"{number}.jpg"
+        bucket |= {name: 0, "v.mp4": number // 3}
+        pool = pools[-1]
+        known = pool.split(inventory_of(bucket))
+        names = known.inventory.table["filename"].take(pa.array(known.to_process)).to_pylist()
+        ended = dict.fromkeys(names, Outcome.EMBEDDED)
+        found = additions_of(pool, bucket, ended, {name}, run_id=name)
+        pools.append(update(pool, found))
+        order = [one for one in order if "v.mp4" not in names or not one.startswith("v-")]
+        order += found.table.filenames
+
+    assert [len(one.state.samples) for one in pools] == [0, 1, 2, 3, 1, 2, 3, 1, 2]
+    assert [len(one.state.files) for one in pools] == [0, 1, 2, 3, 1, 2, 3, 1, 2]
+    merged = pools[7]
+    # What was replaced by then is not written again.
+    assert merged.state.samples[0].rows == merged.state.counts.samples == 7 + 4
+    assert merged.state.all_current
+    assert (merged.state.counts.added_samples, merged.state.counts.added_files) == (5, 1)
+    assert pools[-1].rows(["filename"])["filename"].to_pylist() == order
+    for number, pool in enumerate(pools[1:], start=1):
+        assert pool.store.first_broken(pool.state) is None
+        assert sorted(pool.selected().table.filenames) == [f"{n}.jpg" for n in range(number)]
+    assert content(rollback(empty.store, 3)) == content(pools[3])
+
+
+def test_large_updates_are_not_merged(empty, monkeypatch):
+    monkeypatch.setattr(merging, "_MANY", 2)
+    pool = update(empty, images(empty, ["a.jpg"]))
+    monkeypatch.setattr(merging, "_SMALL_BYTES", 0)
+    for number in range(3):
+        pool = update(pool, images(pool, [f"{number}.jpg"], run_id=str(number)))
+
+    assert [part.rows for part in pool.state.samples] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

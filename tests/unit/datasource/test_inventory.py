@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import struct
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,6 +47,24 @@ def test_the_digest_depends_on_content_alone(rows):
 @given(ROWS, ROWS)
 def test_different_inventories_have_different_digests(one, other):
     assert (inventory_of(one).digest == inventory_of(other).digest) == (one == other)
+
+
+@given(ROWS)
+def test_the_digest_is_that_of_run_directories_that_are_there(rows):
+    samples = inventory_of(rows).samples()
+    expected = hashlib.sha256(b"lightly-fs inventory 1\n")
+
+    def add_texts(texts: list[str | None]) -> None:
+        encoded = [None if text is None else text.encode() for text in texts]
+        lengths = [-1 if text is None else len(text) for text in encoded]
+        expected.update(struct.pack(f"<{len(lengths)}i", *lengths))
+        expected.update(b"".join(filter(None, encoded)))
+
+    add_texts([one.filename for one in samples])
+    expected.update(struct.pack(f"<{len(samples)}q", *(one.size for one in samples)))
+    add_texts([one.etag for one in samples])
+    expected.update(struct.pack(f"<{len(samples)}q", *(one.mtime_ns for one in samples)))
+    assert inventory_of(rows).digest == expected.hexdigest()
 
 
 def test_a_null_etag_is_not_an_empty_one():
@@ -119,6 +139,13 @@ def test_what_is_an_image(tmp_path: Path, name: str):
 def test_what_is_no_image(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DatasourceError, match="holds no image and no video, only 1 other file"):
+        freeze(Source("", tmp_path))
+
+
+def test_a_folder_that_is_called_as_a_video_is_named(tmp_path: Path):
+    (tmp_path / "x.mp4").mkdir()
+    expected = "holds no image and no video, nor any other file; `x.mp4` is a folder"
+    with pytest.raises(DatasourceError, match=expected):
         freeze(Source("", tmp_path))
 
 

@@ -16,6 +16,7 @@ from lightly_fs.datasource.listing import (
     next_token,
     parse_page,
     printable,
+    printable_names,
     walk,
 )
 from lightly_fs.datasource.source import Source
@@ -131,6 +132,11 @@ RAW_NAMES = st.lists(PIECES | st.binary(min_size=1, max_size=3), max_size=8).map
 def test_every_name_can_be_had_again_from_its_text(name: bytes):
     folder = Path(r"/a \xff folder")
     assert local_path(folder, printable(name), walked=True) == rb"/a \xff folder/" + name
+
+
+@given(st.lists(RAW_NAMES | st.just(b"plain.jpg")))
+def test_many_names_are_printed_as_each_is_by_itself(names: list[bytes]):
+    assert printable_names(names).to_pylist() == [printable(name) for name in names]
 
 
 def test_names_that_differ_only_in_escaping_are_read_apart(tmp_path: Path):

@@ -10,13 +10,14 @@ import pytest
 
 from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.pipeline.datapool import PoolOutcome
-from lightly_fs.report import build_report, maps
+from lightly_fs.report import build_report, maps, statistics
 from lightly_fs.report.datapool import DatapoolFacts
 from lightly_fs.report.figures import draw
 from lightly_fs.report.html import render_html
 from lightly_fs.report.json_v2 import render_json
 from lightly_fs.report.pdf import render_pdf
-from lightly_fs.report.statistics import pool_cover
+from lightly_fs.report.statistics import cover, pool_cover, pool_neighbours
+from lightly_fs.selection.nearest import covering_distances
 from tests.unit.report.made import a_run, vectors
 from tests.unit.report.test_report import text_of
 from tests.unit.report.videos_made import Found, with_datapool
@@ -46,8 +47,7 @@ def test_the_newest_are_the_added_samples_farthest_from_what_was_before(pooled):
     given, made = pooled.given, pooled.datapool
     earlier, rows = given.preselected, given.selection.indices
     far = distances(given.vectors[rows], earlier.vectors)
-    assert (made.added.n, made.n_measured) == (10, None)
-    assert made.added.counts.sum() == 10
+    assert made.added.n == made.added.counts.sum() == 10
     assert made.added.max == pytest.approx(far.max())
     assert [one.distance for one in made.farthest] == pytest.approx(sorted(far, reverse=True)[:6])
     for one in made.farthest:
@@ -58,18 +58,83 @@ def test_the_newest_are_the_added_samples_farthest_from_what_was_before(pooled):
         assert given.filenames[one.row] in pooled.thumbnails
 
 
-def test_a_sample_of_candidates_is_measured_when_they_are_too_many(monkeypatch):
-    from lightly_fs.report import statistics
+def beside(given: np.ndarray, earlier: np.ndarray) -> Preselected:
+    """Return samples of a datapool beside those of a run."""
+    found, nearest = covering_distances(given, earlier)
+    names = [f"old {place}" for place in range(len(earlier))]
+    return Preselected(names, earlier, {}, nearest, found)
 
-    given, earlier = vectors(500), vectors(40, seed=3)
-    rows = np.arange(20)
-    whole = pool_cover(given, rows, earlier, 1)
-    monkeypatch.setattr(statistics, "MAX_MULTIPLICATIONS", 120 * 60 * 16)
-    some = pool_cover(given, rows, earlier, 1)
+
+def test_gaps_are_told_of_the_candidates_whose_cover_was_measured(monkeypatch):
+    given, rows = vectors(500), np.arange(20)
+    earlier = beside(given, vectors(40, seed=3))
+    whole = pool_cover(cover(given, rows, 1), earlier)
+    monkeypatch.setattr(statistics, "MAX_MULTIPLICATIONS", 120 * 20 * 16)
+    measured = cover(given, rows, 1)
+    some = pool_cover(measured, earlier)
     assert (len(whole.before), len(some.before)) == (500, 120)
-    assert set(some.before.tolist()) <= set(whole.before.tolist())
-    assert pool_cover(given, rows, earlier[:0], 1) is None
-    assert pool_cover(given[:0], rows[:0], earlier, 1) is None
+    np.testing.assert_array_equal(some.after, whole.after[measured.rows])
+    nothing_selected = pool_cover(None, earlier)
+    np.testing.assert_array_equal(nothing_selected.after, earlier.distances)
+    assert pool_cover(measured, beside(given, vectors(0))) is None
+    assert pool_cover(None, beside(given[:0], vectors(40))) is None
+
+
+@pytest.mark.parametrize(("n", "k"), [(30, 10), (1, 4), (1, 1), (5, 0), (1, 0), (2, 1)])
+def test_neighbours_in_the_datapool_are_those_of_all_its_members(n, k):
+    given, earlier = vectors(60), vectors(n, seed=3)
+    rows = np.arange(0, 2 * k, 2)
+    found = pool_neighbours(given, rows, beside(given, earlier), 1)
+
+    def to_others(members: np.ndarray) -> np.ndarray:
+        """Return how far each is from the nearest other one; inf where it is alone."""
+        gaps = np.linalg.norm(members[:, None].astype(float) - members[None], axis=2)
+        np.fill_diagonal(gaps, np.inf)
+        return gaps.min(axis=1)
+
+    np.testing.assert_allclose(found.before, to_others(earlier), atol=1e-6)
+    np.testing.assert_allclose(
+        found.after, to_others(np.concatenate([earlier, given[rows]])), atol=1e-6
+    )
+
+
+def test_of_a_large_datapool_the_neighbours_of_a_sample_are_measured_and_that_is_said(monkeypatch):
+    run = with_datapool(a_run(60, 10), 50)
+    whole = build_report(run)
+    monkeypatch.setattr(statistics, "MAX_POOL_QUERIES", 20)
+    some = build_report(run)
+    compared = some.statistics.neighbour
+    assert compared.with_datapool.n == some.statistics.n_pool == 20
+    assert 0 < compared.preselected.n < 20
+    assert compared.preselected.max <= whole.statistics.neighbour.preselected.max
+    note = "Nearest neighbours in the datapool: measured on 20 of 60 selected samples (seed 1)."
+    assert note in some.notes
+    assert note not in whole.notes
+    assert whole.statistics.n_pool is None
+
+
+def test_properties_of_the_datapool_stand_beside_those_of_the_run(pooled):
+    written = json.loads(render_json(pooled))["datasetAnalysis"]["metadataInformation"]
+    earlier, chosen = pooled.given.preselected, pooled.given.selection.indices
+    for name, values in pooled.given.properties.items():
+        sets, before = written["lightlyNumeric"][name], earlier.properties[name]
+        assert sum(sets["preselectedDatapool"]["counts"]) == 30
+        assert sum(sets["selectedWithDatapool"]["counts"]) == 40
+        assert sets["preselectedDatapool"]["metrics"]["max"] == pytest.approx(
+            before.max(), rel=1e-5
+        )
+        both = np.concatenate([before, values[chosen]])
+        assert sets["selectedWithDatapool"]["metrics"]["mean"] == pytest.approx(
+            both.mean(), rel=1e-5
+        )
+
+
+def test_properties_that_the_datapool_does_not_know_are_told_of_the_run_alone():
+    run = with_datapool(a_run(60, 10))
+    unknown = dict.fromkeys(run.properties, np.full(30, np.nan))
+    report = build_report(replace(run, preselected=replace(run.preselected, properties=unknown)))
+    for compared in report.properties.values():
+        assert compared.preselected is compared.with_datapool is None
 
 
 def test_the_maps_hold_what_was_selected_before(pooled):
@@ -81,8 +146,7 @@ def test_the_maps_hold_what_was_selected_before(pooled):
         assert set(drawn.examples) <= set(pooled.sets.selected)
     # What looks the same lies at the same place: it is one projection.
     run = a_run(60, 10)
-    names = [f"old {i}" for i in range(5)]
-    first = build_report(replace(run, preselected=Preselected(names, run.vectors[:5]))).maps[0]
+    first = build_report(replace(run, preselected=beside(run.vectors, run.vectors[:5]))).maps[0]
     np.testing.assert_allclose(first.earlier, first.points[:5], atol=1e-5)
 
 

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from lightly_fs.report import embedding_statistics as embeddings
 from lightly_fs.report import statistics
+from lightly_fs.report.embedding_statistics import embedding_statistics
 from lightly_fs.report.statistics import (
     compare,
     cover,
     draw_sets,
-    embedding_statistics,
     nearest,
     neighbour_distances,
     pairwise_distances,
@@ -109,9 +110,19 @@ def test_an_outlier_does_not_widen_the_edges():
     assert compared.input.counts.sum() == 5001
 
 
+def test_a_large_datapool_does_not_hide_the_run():
+    run, pool = np.linspace(100, 200, 500), np.linspace(0, 1, 500_000)
+    sets = {"input": run, "selected": run[:9], "random": run[-9:]}
+    compared = compare({**sets, "preselected": pool, "with_datapool": np.append(pool, run[:9])})
+    alone = compare(sets)
+    assert compared.edges[0] < 0.01
+    assert compared.edges[-1] == alone.edges[-1]
+    assert compared.preselected.counts.sum() == len(pool)
+
+
 def test_work_is_bounded_and_the_sample_is_said(monkeypatch):
     monkeypatch.setattr(statistics, "MAX_MULTIPLICATIONS", 1000 * 16 * 150)
-    monkeypatch.setattr(statistics, "MAX_PAIRWISE", 50)
+    monkeypatch.setattr(embeddings, "MAX_PAIRWISE", 50)
     given = vectors(1000)
     made = embedding_statistics(given, draw_sets(1000, np.arange(10), 1), memory_gb=1)
     assert made.neighbour.input.n == made.neighbour.n_measured == 150

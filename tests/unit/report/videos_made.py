@@ -11,6 +11,7 @@ from lightly_fs.artifacts.embedded_table import NO_PTS, FrameColumns
 from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.artifacts.videos_table import VideoCounts
 from lightly_fs.report import ReportInput
+from lightly_fs.selection.nearest import covering_distances
 from lightly_fs.types import Failure, Frame, Outcome, VideoFacts, frame_name
 from tests.unit.report.made import a_run, vectors
 
@@ -86,5 +87,9 @@ def of_videos(
 def with_datapool(run: ReportInput, n: int = 30, found: Found | None = None) -> ReportInput:
     """Return the run with `n` samples that were selected before."""
     names = [f"old/before-{i:03d}-mp4.png" if i % 2 else f"old/image {i}.jpg" for i in range(n)]
-    earlier = Preselected(names, vectors(n, run.vectors.shape[1], seed=9))
+    given = vectors(n, run.vectors.shape[1], seed=9)
+    distances, nearest = covering_distances(run.vectors, given)
+    rng = np.random.default_rng(2)
+    measured = {name: rng.gamma(2, 50_000, n) for name in run.properties}
+    earlier = Preselected(names, given, measured, nearest, distances)
     return replace(run, preselected=earlier, datapool=found or Found(selected_before=n))

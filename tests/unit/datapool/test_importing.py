@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightly_fs.artifacts import read_list
-from lightly_fs.datapool.embeddings_csv import import_embeddings, read_embeddings
 from lightly_fs.datapool.exporting import export_pool
+from lightly_fs.datapool.importing import LATEST, import_embeddings, read_embeddings
 from lightly_fs.datapool.update import update
 from lightly_fs.errors import ArtifactError, ModelError
 from lightly_fs.types import Outcome
 from tests.unit.datapool.made import MODEL, additions_of, inventory_of, opened, vector_of
-from tests.unit.datapool.scenario import first_run
+from tests.unit.datapool.scenario import FIRST, first_run
 
 HEADER = "filenames,embedding_0,embedding_1,embedding_2,embedding_3,labels"
 
@@ -25,6 +25,13 @@ HEADER = "filenames,embedding_0,embedding_1,embedding_2,embedding_3,labels"
 def empty(tmp_path):
     with opened(tmp_path / "pool", tmp_path / "staging") as pool:
         yield pool
+
+
+def written(folder, *names):
+    """Write a file of embeddings in which nothing but the names matters."""
+    path = folder / "x.csv"
+    path.write_text(f"{HEADER}\n" + "".join(f"{name},1,2,3,4,0\n" for name in names))
+    return path
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def test_an_older_pool_becomes_a_state_per_file(empty, older):
 
     assert first.samples().table.filenames == ["a.jpg", "b, c.jpg"]
     assert second.selected().table.filenames == ["a.jpg", "b, c.jpg", "ü/d.jpg"]
-    assert second.selected_vectors()[1].tolist() == [np.float32(0.1), 2, 3, 4]
+    assert second.selected_vectors()[1][1].tolist() == [np.float32(0.1), 2, 3, 4]
     assert second.state.counts.added_samples == 1
     known = second.split(inventory_of({"a.jpg": 5, "new.jpg": 0}))
     assert (known.known.tolist(), known.new.tolist()) == ([0], [1])
@@ -61,7 +68,6 @@ def test_what_was_imported_is_embedded_again_when_a_run_needs_more_of_it(empty, 
     pool = import_embeddings(empty, older, MODEL)[-1]
 
     assert pool.reuse(["a.jpg"]).table.filenames == []
-    assert len(pool.hashes().filenames) == 0
     bucket = {"a.jpg": 1}
     found = additions_of(pool, bucket, {"a.jpg": Outcome.EMBEDDED}, ())
     again = update(pool, found)
@@ -110,16 +116,13 @@ def test_marks_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("names,embedding_0,labels\nx,1,0\n", "first column must be `filenames`"),
-        ("filenames,embedding_0\nx,1\n", "a column `labels`"),
+        ("names,embedding_0,labels\nx,1,0\n", "first column must be `filenames`, not `names`"),
         ("filenames,embedding_1,labels\nx,1,0\n", "without a gap"),
-        ("filenames,embedding_0,embedding_0,labels\nx,1,1,0\n", "the same name"),
         ("filenames,embedding_0,what,labels\nx,1,1,0\n", "column `what` is unknown"),
-        ("filenames,embedding_0,labels\nx,1,0\nx,2,0\n", "more than one row for `x`"),
-        ("filenames,embedding_0,labels\nx,nan,0\n", "row of `x` is not all finite"),
-        ("filenames,embedding_0,labels\nx,,0\n", "row of `x` is not all finite"),
-        ("filenames,embedding_0,labels\n,1,0\n", "no filename"),
-        ("filenames,embedding_0,labels\nx,cat,0\n", "cat"),
+        ("filenames,embedding_0,labels\nx,1,0\nx,2,0\n", "one row for `x`: 2 and 3"),
+        ("filenames,embedding_0,labels\nx,cat,0\n", "row 2, column `embedding_0`: `cat`"),
+        ("filenames,embedding_0,video\nx.png,1,v.mp4\n", "`x.png` is no name of a frame"),
+        ("filenames,embedding_0,video\nv-1-mp4.png,1,w.mp4\n", "no name of a frame of `w.mp4`"),
         ("", "first column"),
     ],
 )
@@ -130,7 +133,10 @@ def test_files_that_break_the_format(empty, tmp_path, text, problem):
     with pytest.raises(ModelError, match=problem) as caught:
         import_embeddings(empty, path, None)
 
-    assert caught.value.hint.startswith("header: filenames")
+    assert caught.value.hint == (
+        "columns: first `filenames`, then `embedding_0`, `embedding_1`, …; "
+        "may be missing: `labels`, `masked`, `selected`, `video`"
+    )
     assert empty.store.numbers() == []
 
 
@@ -146,7 +152,7 @@ def test_what_is_exported_can_be_imported(empty, tmp_path):
     assert export_pool(pool, path, "csv", selected_only=False) == 5
 
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    assert list(rows[0])[-2:] == ["selected", "labels"]
+    assert list(rows[0])[-3:] == ["selected", "labels", "video"]
     assert {row["filenames"]: row["selected"] for row in rows} == {
         "a.jpg": "1",
         "b.jpg": "0",
@@ -158,6 +164,71 @@ def test_what_is_exported_can_be_imported(empty, tmp_path):
         copy = import_embeddings(other, path, MODEL)[-1]
         assert copy.selected().table.filenames == pool.selected().table.filenames
         assert np.array_equal(copy.samples().table.vectors, pool.samples().table.vectors)
+        columns = ["video", "frame_index"]
+        assert copy.rows(columns).to_pylist() == pool.rows(columns).to_pylist()
+        # The next run on the same bucket has nothing to do.
+        known = copy.split(inventory_of(FIRST))
+        assert (known.to_process.tolist(), known.deleted) == ([], [])
+        assert copy.state.counts.files == 4
+
+
+def test_frames_are_known_by_their_names_where_no_column_tells(empty, tmp_path):
+    path = written(tmp_path, "a.jpg", "d/v-007-mp4.png", "d/v-008-MP4.png")
+
+    pool = import_embeddings(empty, path, MODEL)[-1]
+
+    assert pool.files["filename"].to_pylist() == ["a.jpg", "d/v.mp4", "d/v.MP4"]
+    assert pool.rows(["video", "frame_index"]).to_pylist() == [
+        {"video": None, "frame_index": None},
+        {"video": "d/v.mp4", "frame_index": 7},
+        {"video": "d/v.MP4", "frame_index": 8},
+    ]
+
+
+def test_images_may_be_called_as_frames_are(empty, tmp_path):
+    names = ["v-1-mp4.png", "w-1-mp4.png"]
+    path = written(tmp_path, *names)
+    pool = import_embeddings(empty, path, MODEL, images=True)[-1]
+
+    assert pool.split(inventory_of(dict.fromkeys(names, 0))).known.tolist() == [0, 1]
+    # What is exported tells which are frames, so that nobody has to say so again.
+    export_pool(pool, tmp_path / "out.csv", "csv", selected_only=False)
+    with opened(tmp_path / "other", tmp_path / "s") as other:
+        copy = import_embeddings(other, tmp_path / "out.csv", MODEL)[-1]
+    assert copy.files["filename"].to_pylist() == names
+    assert copy.rows(["video"])["video"].null_count == 2
+
+
+def test_a_frame_has_one_row_whatever_it_is_called(empty, tmp_path):
+    path = written(tmp_path, "v-1-mp4.png", "v-01-mp4.jpg")
+    with pytest.raises(ModelError, match=r"`v-1-mp4\.png` and `v-01-mp4\.jpg` are the same frame"):
+        import_embeddings(empty, path, MODEL)
+
+    pool = import_embeddings(empty, written(tmp_path, "v-1-mp4.png"), MODEL)[-1]
+    assert import_embeddings(pool, written(tmp_path, "v-001-mp4.png"), MODEL) == []
+    # As an image it is known, too: it would have the same name twice.
+    assert import_embeddings(pool, written(tmp_path, "v-1-mp4.png"), MODEL, images=True) == []
+
+
+def test_further_frames_of_an_imported_video_join_it(empty, tmp_path):
+    folder = tmp_path / "older"
+    (folder / "history").mkdir(parents=True)
+    written(tmp_path, "v-1-mp4.png", "a.jpg").rename(folder / "history/1.csv")
+    names = ["v-1-mp4.png", "v-5-mp4.png", "b.jpg", "a.jpg"]
+    written(tmp_path, *names).rename(folder / LATEST)
+
+    _, second = import_embeddings(empty, folder, MODEL)
+
+    assert sorted(second.selected().table.filenames) == sorted(names)
+    counts = second.state.counts
+    assert (counts.files, counts.samples, counts.selected) == (3, 4, 4)
+    assert (counts.added_files, counts.changed_files) == (1, 1)
+
+
+def test_frames_of_a_video_that_a_run_saw_are_not_added(empty, tmp_path):
+    pool = update(empty, first_run(empty))
+
+    assert import_embeddings(pool, written(tmp_path, "v-9-mp4.png"), MODEL) == []
 
 
 @pytest.mark.parametrize("selected", [True, False])
