@@ -170,7 +170,11 @@ class RunConfig(Frozen):
     )
     lightly: TrainingConfig = Field(default_factory=TrainingConfig)
     runtime: Runtime = Field(Runtime.AUTO, description="`torch`, `openvino`, or the faster one.")
-    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`.")
+    device: str = Field(
+        "auto",
+        description="Where the model runs, and a selection compares all with all: `auto`, "
+        "`cpu`, `cuda`, `cuda:1`.",
+    )
     batch_size: int = Field(64, ge=1, description="Images per forward pass.")
     num_threads: int = Field(-1, ge=-1, description="Decoding threads; -1: one per usable core.")
     normalize_embeddings: bool = Field(default=True, description="Scale embeddings to unit length.")

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+from lightly_fs.compiled import compiled
 
 
-def _compiled(function: Kernel) -> Kernel:
-    """Compile, and keep the result on disk where there is a place for it."""
-    try:
-        return cast("Kernel", numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # neither the package's directory nor the home can be written
-        return cast("Kernel", numba.njit(nogil=True)(function))
-
-
-@_compiled
+@compiled()
 def halve(plane: NDArray[Any], small: NDArray[Any]) -> None:
     """Write the rounded averages of all squares of 2x2 samples.
 
@@ -37,7 +27,7 @@ def halve(plane: NDArray[Any], small: NDArray[Any]) -> None:
             row[x] = (left + right + np.uint32(2)) >> np.uint32(2)
 
 
-@_compiled
+@compiled()
 def interleave(
     red: NDArray[np.uint8], green: NDArray[np.uint8], blue: NDArray[np.uint8], pixels: NDArray[Any]
 ) -> None:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,6 @@ from lightly_fs.artifacts.sequences import (
     write_left_out,
     write_sequence_information,
 )
-from lightly_fs.artifacts.tables import write_csv
 from lightly_fs.config import RunConfig
 from lightly_fs.decoding.duplicates import find_duplicates
 from lightly_fs.pipeline.context import RunContext
@@ -183,7 +181,9 @@ def _apart(
         earlier = _near_preselected(given.vectors, given.preselected, most)
         left = np.setdiff1d(left, earlier.removed, assume_unique=True)
     names = [pool.filenames[int(row)] for row in left]
-    found = find_near_duplicates(given.vectors[left], names, max_distance=most, progress=told)
+    found = find_near_duplicates(
+        given.vectors[left], names, max_distance=most, device=config.device, progress=told
+    )
     near = replace(found, removed=left[found.removed], original=left[found.original])
     kept = np.setdiff1d(left, near.removed, assume_unique=True)
     logger.info("%d near duplicates within %g", len(pool.filenames) - len(kept), most)
@@ -296,39 +296,8 @@ def _by_strategies(config: RunConfig, pool: Pool, limit: int | None, told: Progr
 
     entries = config.selection_config.strategies if config.selection_config else ()
     strategies = [engine_strategy(entry) for entry in entries]
-    chosen = choose_from(pool, strategies, Limits(limit), told)
+    chosen = choose_from(pool, strategies, Limits(limit), told, config.device)
     stopped = "min_distance" if chosen.stopped_by is Stop.MINIMUM_DISTANCE else chosen.stopped_by
     given = pool.get("EMBEDDINGS", Embeddings)
     distances = pick_distances(given.vectors[chosen.indices], given.preselected)
     return _Picked(Selection(chosen.indices, distances, str(stopped)), chosen)
-
-
-def write_added(results: Results, directory: Path) -> None:
-    """Write how far each selected sample is from what the datapool had selected before."""
-    from lightly_fs.selection.nearest import covering_distances
-
-    if results.preselected is None:
-        return
-    earlier = results.preselected
-    vectors = results.table.vectors[results.selected]
-    distances, places = covering_distances(vectors, earlier.vectors)
-    columns = {
-        "filename": results.names(results.selected),
-        "nearest_in_datapool": [earlier.filenames[int(place)] for place in places],
-        "distance": distances,
-    }
-    write_csv(directory / "data" / "datapool_added.csv", columns)
-
-
-def nearest_selected(results: Results) -> Results:
-    """Return the results with, for every removed sample, the nearest selected one."""
-    from lightly_fs.selection.nearest import covering_distances
-
-    if not len(results.removed) or not len(results.all_selected):
-        return results
-    vectors = results.table.vectors
-    selected = vectors[results.selected]
-    if results.preselected is not None:
-        selected = np.concatenate([selected, results.preselected.vectors])
-    distances, positions = covering_distances(vectors[results.removed], selected)
-    return replace(results, nearest=(positions.astype(np.int64), distances))

@@ -7,28 +7,16 @@ threads may each run one.
 # mypy: disable-error-code="assignment,arg-type"
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+from lightly_fs.compiled import compiled
 
 UNIFORM_RESPONSE = 5
 UNIFORM_PIXELS = 0.97
 
 
-def _compiled(function: Kernel) -> Kernel:
-    """Compile, and keep the result on disk where there is a place for it."""
-    try:
-        return cast("Kernel", numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # neither the package's directory nor the home can be written
-        return cast("Kernel", numba.njit(nogil=True)(function))
-
-
-@_compiled
+@compiled()
 def one_pass(
     pixels: NDArray[np.uint8],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
@@ -64,7 +52,7 @@ def one_pass(
     return grey, channels, histogram
 
 
-@_compiled
+@compiled()
 def edges(grey: NDArray[np.uint8]) -> tuple[int, int]:
     """Return sum and sum of squares of the filtered image; Pillow leaves the border unfiltered."""
     height, width = grey.shape
@@ -90,7 +78,7 @@ def edges(grey: NDArray[np.uint8]) -> tuple[int, int]:
     return total, squares
 
 
-@_compiled
+@compiled()
 def uniform_rows(grey: NDArray[np.float32]) -> int:
     height, width = grey.shape
     rows = 0
@@ -107,7 +95,7 @@ def uniform_rows(grey: NDArray[np.float32]) -> int:
     return rows
 
 
-@_compiled
+@compiled()
 def bilinear(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
     """Sample bilinearly at pixel centres (PyTorch's `align_corners=False`)."""
     small = np.empty((height, width), np.float32)

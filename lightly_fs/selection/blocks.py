@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightly_fs.cpus import usable_cpus
 from lightly_fs.selection import diversity, group_kernels, kernels, queue_kernels
 from lightly_fs.selection.balance import LabelBalance
 from lightly_fs.selection.distances import slack, squared_lengths
@@ -25,16 +26,15 @@ from lightly_fs.selection.nearest import Nearest
 from lightly_fs.selection.objective import logarithm
 from lightly_fs.selection.objects import largest_of, ownership
 from lightly_fs.selection.pool import members_of
+from lightly_fs.selection.products import Comparison, Factors, compare, rounding_pays
 from lightly_fs.selection.scan import champion
 from lightly_fs.selection.score import TERMS_AT_ONCE
+from lightly_fs.selection.workers import Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lightly_fs.selection.score import Score
-
-ROWS_AT_ONCE = 4096
-"""Rows of which products with centres are kept: as many as stay in the cache."""
 
 
 class Blocks:
@@ -68,6 +68,14 @@ class Blocks:
             slack(self.vectors.shape[1]),
             PICKS_AT_ONCE,
         )
+        given = squared_lengths(self.spread.preselected)
+        most = max(float(self.norms.max()), float(given.max(initial=0)))
+        n_centres = len(self.spread.preselected) + score.limit
+        rounding = rounding_pays(self.vectors.size * n_centres, most)
+        self.comparisons = [
+            Comparison(self.vectors.shape[1], CENTRES_AT_ONCE, rounding=rounding)
+            for _ in range(usable_cpus())
+        ]
         self.balances = _balances(score)
         n_groups = len(self.balances.members)
         self.offsets = np.zeros(n_groups)
@@ -170,29 +178,29 @@ class Blocks:
         """Show the rows the centres they have not seen; return those that lead their group."""
         n_centres = len(self.spread.preselected) + len(self.centres)
         start = int(self.seen[rows].min())
-        while start < n_centres and len(rows):
-            stop = min(start + CENTRES_AT_ONCE, n_centres)
-            centres = self._centres(start, stop)
-            stale = rows[self.seen[rows] < stop]
-            for begin in range(0, len(stale), ROWS_AT_ONCE):
-                self._show(stale[begin : begin + ROWS_AT_ONCE], centres)
-            self.seen[stale] = stop
-            rows = rows[self.keys[rows] >= self.edges.key[self.groups[rows]]]
-            rows = rows[self.keys[rows] > -np.inf]
-            start = stop
+        with Workers(self.comparisons) as workers:
+            while start < n_centres and len(rows):
+                stop = min(start + CENTRES_AT_ONCE, n_centres)
+                stale = rows[self.seen[rows] < stop]
+                compare(workers, stale, self._centres(start, stop), self._show)
+                self.seen[stale] = stop
+                rows = rows[self.keys[rows] >= self.edges.key[self.groups[rows]]]
+                rows = rows[self.keys[rows] > -np.inf]
+                start = stop
         return rows
 
-    def _show(self, rows: NDArray[np.int64], centres: kernels.Centres) -> None:
+    def _show(self, comparison: Comparison, rows: NDArray[np.int64], factors: Factors) -> None:
         """Bring the distances and keys of rows up to date with the centres."""
-        block = self._gather(rows)
-        kernels.see(block, centres, block.vectors @ centres.vectors.T, self.members.error)
+        vectors = comparison.gather(self.vectors, self._real(rows))
+        block = self._rows(rows, vectors)
+        comparison.see(block, factors)
         keys = np.empty(len(rows))
         group_kernels.set_keys(keys, self.constant[rows], block.best, self.scale)
         self.best[rows] = block.best
         self.keys[rows] = keys
 
     def _pick_among(self, fresh: NDArray[np.int64]) -> int:
-        rows = self._gather(fresh)
+        rows = self._rows(fresh, self.vectors[self._real(fresh)])
         block = queue_kernels.Block(
             self.constant[fresh],
             self.keys[fresh],
@@ -235,11 +243,13 @@ class Blocks:
                 centres = np.concatenate([centres, self.vectors[earlier]])
                 squared[place] = nearest.squared(self.vectors[members], centres)[0].max()
 
-    def _gather(self, rows: NDArray[np.int64]) -> kernels.Rows:
-        """Return the rows; one without a vector gets any, as its distance is 0 already."""
+    def _real(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return whose vectors to take: for a row without one any, as its distance is 0 already."""
+        return rows if self.owned.single else np.minimum(rows, len(self.vectors) - 1)
+
+    def _rows(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> kernels.Rows:
         nearest = np.empty(len(rows), np.int64)
-        real = rows if self.owned.single else np.minimum(rows, len(self.vectors) - 1)
-        return kernels.Rows(self.vectors[real], self.norms[real], self.best[rows], nearest)
+        return kernels.Rows(vectors, self.norms[self._real(rows)], self.best[rows], nearest)
 
     def _centres(self, start: int, stop: int) -> kernels.Centres:
         n_preselected = len(self.spread.preselected)

@@ -35,6 +35,7 @@ class Cells:
 
     Attributes:
         assigned: (N,) int64 cell of each sample.
+        own: (N,) float32 estimated squared distance to the pivot of that cell.
         rows: (N,) int64 samples by cell, ascending within each.
         starts: (C + 1,) int64 where the cells begin in `rows`.
         apart: (C, C) float32 upper bounds of the distances between pivots.
@@ -45,12 +46,12 @@ class Cells:
         self.norms = squared_lengths(self.pivots)
         longest = 0.0
         self.assigned = np.empty(len(vectors), np.int64)
-        nearest = np.empty(len(vectors), np.float32)
+        self.own = np.empty(len(vectors), np.float32)
         for start in range(0, len(vectors), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             squared = self.estimates(vectors[part])
             self.assigned[part] = squared.argmin(axis=1)
-            nearest[part] = squared.min(axis=1)
+            self.own[part] = squared.min(axis=1)
             longest = max(longest, float(squared_lengths(vectors[part]).max()))
             heartbeat.tell(0, None, f"cells of {start:,} samples")
         # Twice the error of an estimate: what float32 rounds in the comparisons is far less.
@@ -59,7 +60,7 @@ class Cells:
         sizes = np.bincount(self.assigned, minlength=len(self.pivots))
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         farthest = np.zeros(len(self.pivots))
-        np.maximum.at(farthest, self.assigned, nearest)
+        np.maximum.at(farthest, self.assigned, self.own)
         self.radii = (np.sqrt(farthest + self.error) * (1 + 1e-5)).astype(np.float32)
         exact = self.pivots.astype(np.float64)
         lengths = np.einsum("cd,cd->c", exact, exact)
@@ -71,38 +72,36 @@ class Cells:
         """Return the samples of a cell, ascending."""
         return self.rows[self.starts[cell] : self.starts[cell + 1]]
 
-    def estimates(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def estimates(
+        self, vectors: NDArray[np.float32], cells: slice = slice(None)
+    ) -> NDArray[np.float32]:
         """Return (R, C) squared distances to the pivots, as float32 has them."""
-        squared: NDArray[np.float32] = vectors @ self.pivots.T
+        squared: NDArray[np.float32] = vectors @ self.pivots[cells].T
         squared *= np.float32(-2.0)
-        squared += self.norms
+        squared += self.norms[cells]
         squared += squared_lengths(vectors)[:, None]
         return squared
 
     def may_hold(
         self,
-        estimates: NDArray[np.float32],
-        cell: NDArray[np.int64],
+        squared: NDArray[np.float32],
+        rows: NDArray[np.int64],
         within: NDArray[np.float64],
         others: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
         """Return (R, C) whether a cell may hold a sample within a distance of a row.
 
         Args:
-            estimates: The rows' `estimates`, of all cells.
-            cell: (R,) in which cell the rows are.
+            squared: (R, C) estimated squared distances of the rows to the cells' pivots.
+            rows: (R,) the rows.
             within: (R,) distances; inf for any.
             others: (C,) the cells to tell it of.
         """
-        reach = (within * (1 + 1e-5)).astype(np.float32)[:, None]
-        squared = estimates[:, others]
-        own = np.take_along_axis(estimates, cell[:, None], axis=1)
-        with np.errstate(invalid="ignore", over="ignore"):  # inf · 0 is nan, which skips nothing
-            beyond: NDArray[np.bool_] = (
-                squared - own > 2 * reach * self.apart[np.ix_(cell, others)] + 4 * self.error
-            )
-            beyond |= squared - self.error > np.square(reach + self.radii[others])
-        return ~beyond
+        from lightly_fs.selection import cell_kernels
+
+        own, cell = self.own[rows], self.assigned[rows]
+        around = cell_kernels.Around(own, cell, within, others, self.apart, self.radii, self.error)
+        return cell_kernels.may_hold(squared, around)
 
 
 def _pivots(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:

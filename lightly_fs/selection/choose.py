@@ -88,11 +88,20 @@ def choose(
     strategies: Sequence[Strategy],
     limits: Limits,
     progress: Progress = silent,
+    device: str = "auto",
 ) -> Chosen:
     """Choose until the first stopping condition is met; without one, everything is chosen.
 
     The result depends on the set of candidates and of strategies alone, not on their order, the
-    number of threads, the processor or the size of blocks.
+    number of threads, the processor, the device or the size of blocks.
+
+    Args:
+        pool: The candidates.
+        strategies: What to prefer.
+        limits: When to stop.
+        progress: Called about twice a second; an exception raised there ends the selection.
+        device: Where products of all pairs are made: `cpu`, `cuda`, `cuda:1`, or `auto`, a GPU
+            where torch is loaded and has one.
 
     Raises:
         ConfigError: A strategy asks for an input that is not there or cannot be used.
@@ -108,7 +117,7 @@ def choose(
     candidates = pool if whole else pool.rows(rows)
     wanted = len(rows) if limits.n_samples is None else max(0, min(limits.n_samples, len(rows)))
     order = canonical_order(list(strategies))
-    score = build(candidates, strategies, order, wanted, progress)
+    score = build(candidates, strategies, order, wanted, progress, device)
     sums = _sums(candidates, strategies)
     engine = run(score, engine_for(score, progress), sums, progress)
     made = len(engine.rows)

@@ -55,14 +55,14 @@ def squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return lengths
 
 
-def slack(dimensions: int) -> float:
-    """Return how far an estimate may be off, relative to |x|² + |c|².
+def slack(dimensions: int, significant_bits: int = 24) -> float:
+    """Return how far an estimate in float32 (float64: 53 bits) is off, relative to |x|² + |c|².
 
     A dot product summed in any order errs by at most g |x| |c|, g about D · 2^-24 (Higham, Accuracy
     and Stability of Numerical Algorithms, §3.1), and 2 |x| |c| <= |x|² + |c|². Rounding the norms,
     the mean and the sum adds less than 12 more.
     """
-    return 1.01 * (dimensions + 12) * 2.0**-24
+    return 1.01 * (dimensions + 12) * 2.0**-significant_bits
 
 
 def rounded_slack(dimensions: int) -> float:

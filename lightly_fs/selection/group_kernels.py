@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lightly_fs.selection.kernels import compiled
+from lightly_fs.compiled import compiled
 from lightly_fs.selection.objective import FLOOR, LN_2, SQRT_HALF, TERMS
 
 if TYPE_CHECKING:

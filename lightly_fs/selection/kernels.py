@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from lightly_fs.compiled import REORDERED, compiled
+
 Products = TypeVar("Products", np.float32, np.uint16)
 CHUNK = 64
 """Products that are looked at together before any is looked at by itself."""
 VANISHING = 1e-30
 """More than all that is lost of squared distances where terms below 2^-126 count as 0."""
-_REORDERED = {"reassoc", "contract", "nsz", "nnan"}
-"""What the compiler may assume of estimates: any order of summation, no NaN."""
 
 
 class Rows(NamedTuple):
@@ -48,18 +47,6 @@ class Centres(NamedTuple):
     vectors: NDArray[np.float32]
     norms: NDArray[np.float32]
     first: int
-
-
-def compiled(fastmath: bool | set[str] = False) -> Callable[[_Function], _Function]:  # noqa: FBT001, FBT002 - numba's own option
-    """Compile, and keep the result on disk where there is a place for it."""
-
-    def decorate(function: _Function) -> _Function:
-        try:
-            return cast("_Function", njit(nogil=True, cache=True, fastmath=fastmath)(function))
-        except RuntimeError:  # neither the package's directory nor the home can be written
-            return cast("_Function", njit(nogil=True, fastmath=fastmath)(function))
-
-    return decorate
 
 
 # Without fastmath: the compiler neither reorders nor fuses, the definition holds to the last bit.
@@ -89,7 +76,7 @@ def squared_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return (s0 + s1) + (s2 + s3)
 
 
-@compiled(fastmath=_REORDERED)
+@compiled(fastmath=REORDERED)
 def estimated_dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     total = np.float32(0.0)
     for d in range(len(a)):
@@ -97,7 +84,16 @@ def estimated_dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     return total
 
 
-def _as_float(product: Any) -> Any:  # noqa: ANN401 - float32 or uint16, decided by numba
+@compiled()
+def surely_farther(
+    a: NDArray[np.float32], b: NDArray[np.float32], total: float, error: float, squared: float
+) -> bool:
+    """Return whether |a - b|² is more than `squared`, by an estimate; `total` is |a|² + |b|²."""
+    least: float = total - 2.0 * np.float64(estimated_dot(a, b)) - error * total - VANISHING
+    return least > squared
+
+
+def as_float(product: Any) -> Any:  # noqa: ANN401 - float32 or uint16, decided by numba
     """Return a product as float32: itself, or that whose upper half are the bits of a bfloat16."""
 
 
@@ -111,7 +107,7 @@ def _as_float_by_type(product: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - a
     return same if isinstance(product, types.Float) else widened
 
 
-overload(_as_float)(_as_float_by_type)
+overload(as_float)(_as_float_by_type)
 
 
 @compiled()
@@ -128,7 +124,7 @@ def smallest(products: NDArray[Products], norms: NDArray[np.float32]) -> np.floa
     """
     least = np.int32(0x7F7FFFFF)  # the largest float32
     for j in range(len(norms)):
-        estimate = np.float32(norms[j] - np.float32(2.0) * _as_float(products[j]))
+        estimate = np.float32(norms[j] - np.float32(2.0) * as_float(products[j]))
         least = min(least, _in_order(estimate.view(np.int32)))
     return np.int32(_in_order(least)).view(np.float32)
 
@@ -167,16 +163,17 @@ def see(
             if norm + smallest(products[i, start:stop], centres.norms[start:stop]) > ceiling:
                 continue
             for j in range(start, stop):
-                product = _as_float(products[i, j])
+                product = as_float(products[i, j])
                 if norm + (centres.norms[j] - np.float32(2.0) * product) > ceiling:
                     continue
                 close += 1
-                if finer_error < error:
-                    total = norm + np.float64(centres.norms[j])
-                    dot = np.float64(estimated_dot(rows.vectors[i], centres.vectors[j]))
-                    if total - 2.0 * dot - finer_error * total - VANISHING > rows.best[i]:
-                        continue
-                squared = squared_distance(rows.vectors[i], centres.vectors[j])
+                total = norm + np.float64(centres.norms[j])
+                one, other = rows.vectors[i], centres.vectors[j]
+                if finer_error < error and surely_farther(
+                    one, other, total, finer_error, rows.best[i]
+                ):
+                    continue
+                squared = squared_distance(one, other)
                 if squared < rows.best[i]:
                     rows.best[i] = squared
                     rows.nearest[i] = centres.first + j
@@ -229,31 +226,64 @@ class Neighbours(NamedTuple):
 @compiled()
 def keep_nearest(
     rows: Neighbours,
-    places: NDArray[np.int64],
     others: Neighbours,
-    products: NDArray[np.float32],
+    products: NDArray[Products],
     error: float,
-) -> None:
-    """Keep the smallest squared distances of the rows at (P,) `places` to others.
+    finer_error: float,
+) -> int:
+    """Keep the smallest squared distances of the rows to others, whose `kept` is not looked at.
 
-    `products` (P, others) are their dot products; `others.kept` is not looked at.
+    Products and errors are as in `see`, and so is what is returned.
     """
+    close = 0
     last = rows.kept.shape[1] - 1
     largest = others.norms.max()
-    for p in range(len(places)):
-        i = places[p]
+    for i in range(len(rows.norms)):
         kept = rows.kept[i]
         norm = np.float64(rows.norms[i])
-        margin = error * (norm + largest) + 1e-36
+        margin = error * (norm + largest) + VANISHING
+        if norm + smallest(products[i], others.norms) - margin > kept[last]:
+            continue
         for start in range(0, len(others.norms), CHUNK):
             stop = min(start + CHUNK, len(others.norms))
-            least = smallest(products[p, start:stop], others.norms[start:stop])
+            least = smallest(products[i, start:stop], others.norms[start:stop])
             if norm + least - margin > kept[last]:
                 continue
             for j in range(start, stop):
-                estimate = norm + (others.norms[j] - np.float32(2.0) * products[p, j])
-                if estimate - margin <= kept[last] and rows.names[i] != others.names[j]:
-                    _keep(kept, squared_distance(rows.vectors[i], others.vectors[j]))
+                estimate = norm + (others.norms[j] - np.float32(2.0) * as_float(products[i, j]))
+                if estimate - margin > kept[last] or rows.names[i] == others.names[j]:
+                    continue
+                close += 1
+                total = norm + np.float64(others.norms[j])
+                one, other = rows.vectors[i], others.vectors[j]
+                if finer_error < error and surely_farther(
+                    one, other, total, finer_error, kept[last]
+                ):
+                    continue
+                _keep(kept, squared_distance(one, other))
+    return close
+
+
+@compiled()
+def keep_measured(
+    kept: NDArray[np.float64], rows: NDArray[np.int64], squared: NDArray[np.float64]
+) -> None:
+    """Keep the smallest of (P,) squared distances that belong to (P,) rows of (R, K) `kept`."""
+    for place in range(len(rows)):
+        _keep(kept[rows[place]], squared[place])
+
+
+@compiled()
+def pair_distances(
+    rows: tuple[NDArray[np.float32], NDArray[np.int64]],
+    others: tuple[NDArray[np.float32], NDArray[np.int64]],
+) -> NDArray[np.float64]:
+    """Return the (P,) defining squared distances of pairs, given as vectors and which of them."""
+    squared = np.empty(len(rows[1]))
+    for place in range(len(squared)):
+        one, other = rows[1][place], others[1][place]
+        squared[place] = squared_distance(rows[0][one], others[0][other])
+    return squared
 
 
 @compiled()
@@ -322,7 +352,7 @@ def distances_from_mean(
     return squared
 
 
-@compiled(fastmath=_REORDERED)
+@compiled(fastmath=REORDERED)
 def lower_bounds(
     nearer: Centres,
     covered: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -347,6 +377,6 @@ def lower_bounds(
         most = now[i] - before[i]
         for j in range(len(bounds)):
             total = norm + np.float64(norms[j])
-            farthest = total - 2.0 * np.float64(products[i, j]) + error * total + 1e-36
+            farthest = total - 2.0 * np.float64(products[i, j]) + error * total + VANISHING
             lost = min(1.0 - farthest / squared_largest - before[i], most)
             bounds[j] -= max(lost - 4e-9, 0.0)  # the grid and the rounding of the bound

@@ -10,18 +10,17 @@ scan, ties included: the float32 products only decide what need not be measured 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lightly_fs.cpus import usable_cpus
 from lightly_fs.selection import kernels
 from lightly_fs.selection.distances import farthest_from_mean, slack, squared_lengths
 from lightly_fs.selection.kcenter import Picks
 from lightly_fs.selection.pick_kernels import Rivals, pick
-from lightly_fs.selection.products import Comparison, Factors, one_thread, rounding_pays
+from lightly_fs.selection.products import Comparison, Factors, compare, rounding_pays
+from lightly_fs.selection.workers import Workers
 from lightly_fs.types import Progress, Stage
 
 if TYPE_CHECKING:
@@ -77,12 +76,7 @@ class Search:
         return rounding_pays(self.vectors.size * n_centres, norm)
 
     def run(self, progress: Progress) -> Picks:
-        with (
-            threadpool_limits(1, "blas"),  # every thread makes its own products
-            ThreadPoolExecutor(
-                len(self.comparisons), "distances", initializer=one_thread
-            ) as self.pool,
-        ):
+        with Workers(self.comparisons) as self.workers:
             return self._run(progress)
 
     def _run(self, progress: Progress) -> Picks:
@@ -109,8 +103,7 @@ class Search:
         """Bring the rows with the largest bounds up to date and pick among them."""
         rows, rivals = self._largest(self.block)
         fresh = self._update(rows, rivals)
-        vectors = np.empty((len(fresh), self.vectors.shape[1]), np.float32)
-        block = self._gather(fresh, vectors)
+        block = self._rows(fresh, self.vectors[fresh])
         seen = self.seen[fresh]
         room = np.empty(min(self.candidates.limit - self.made, PICKS_AT_ONCE), np.int64)
         squared = np.empty(len(room))
@@ -138,26 +131,17 @@ class Search:
             Rivals(edge, outside, smallest),
         )
 
-    def _gather(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> kernels.Rows:
-        np.take(self.vectors, rows, axis=0, out=vectors, mode="clip")  # "raise" would copy twice
+    def _rows(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> kernels.Rows:
         nearest = np.empty(len(rows), np.int64)
         return kernels.Rows(vectors, self.norms[rows], self.best[rows], nearest)
 
     def _see(self, rows: NDArray[np.int64], centres: kernels.Centres) -> None:
-        """Bring rows up to date with the centres; they do not depend on one another."""
-        rounding = any(comparison.rounding for comparison in self.comparisons)
-        # In a thread of the pool too: torch would start threads for it, which then wait in a loop.
-        factors = self.pool.submit(Factors.of, centres, rounding=rounding).result()
+        def see(comparison: Comparison, some: NDArray[np.int64], factors: Factors) -> None:
+            block = self._rows(some, comparison.gather(self.vectors, some))
+            comparison.see(block, factors)
+            self.best[some] = block.best
 
-        def see(comparison: Comparison, part: NDArray[np.int64]) -> None:
-            for start in range(0, len(part), len(comparison.vectors)):
-                some = part[start : start + len(comparison.vectors)]
-                block = self._gather(some, comparison.vectors[: len(some)])
-                comparison.see(block, factors)
-                self.best[some] = block.best
-
-        parts = np.array_split(rows, len(self.comparisons))
-        list(self.pool.map(see, self.comparisons, parts))
+        compare(self.workers, rows, centres, see)
 
     def _update(self, rows: NDArray[np.int64], rivals: Rivals) -> NDArray[np.int64]:
         """Show the rows the centres they have not seen; return those that still beat the rivals."""

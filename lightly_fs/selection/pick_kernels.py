@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightly_fs.selection.kernels import Rows, compiled, estimated_dot, squared_distance
+from lightly_fs.compiled import compiled
+from lightly_fs.selection.kernels import Rows, estimated_dot, squared_distance
 
 
 class Rivals(NamedTuple):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lightly_fs.compiled import compiled
 from lightly_fs.selection.group_kernels import (
     Balances,
     Edges,
@@ -21,7 +22,7 @@ from lightly_fs.selection.group_kernels import (
     leads,
     set_offsets,
 )
-from lightly_fs.selection.kernels import Rows, compiled, estimated_dot, squared_distance
+from lightly_fs.selection.kernels import Rows, estimated_dot, squared_distance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -27,12 +27,11 @@ from lightly_fs.types import Progress, silent
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lightly_fs.selection.gain_bounds import GainBounds
     from lightly_fs.selection.score import Cover
 
 GRID = 2.0**30
-ROWS_AT_ONCE = 256
 REMEMBERED_BYTES = 64 << 20
-COLUMNS_AT_ONCE = 65_536
 
 
 def objectives(gains: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,7 +47,14 @@ class Coverage:
         fresh: (N,) bool.
     """
 
-    def __init__(self, cover: Cover, *, compiled: bool, progress: Progress = silent) -> None:
+    def __init__(
+        self,
+        cover: Cover,
+        *,
+        compiled: bool,
+        progress: Progress = silent,
+        device: str = "cpu",
+    ) -> None:
         self.vectors = cover.vectors
         self.squared_largest = cover.largest * cover.largest
         self.reach = ToNearest(cover.vectors, compiled=compiled)
@@ -56,6 +62,11 @@ class Coverage:
         self.norms = squared_lengths(cover.vectors)
         self.progress = progress
         self.remembered: dict[int, NDArray[np.float64]] = {}
+        self.bounds: GainBounds | None = None
+        if compiled:
+            from lightly_fs.selection.gain_bounds import GainBounds
+
+            self.bounds = GainBounds(cover.vectors, self.norms, self.squared_largest, device)
         self.gains = self._first_bounds()
         self.fresh = np.zeros(len(self.vectors), np.bool_)
         if len(cover.preselected):
@@ -65,15 +76,18 @@ class Coverage:
     def _first_bounds(self) -> NDArray[np.float64]:
         """Bound Σ_i 1 - |x_i - x|² / L², which needs only the sum of the vectors."""
         count = len(self.vectors)
-        lengths = self.norms.astype(np.float64)
         total = np.add.reduce(self.vectors, axis=0, dtype=np.float64)
-        products = np.empty(count)
+        lengths, products = np.empty(count), np.empty(count)
         for start in range(0, count, 4096):
-            products[start : start + 4096] = self.vectors[start : start + 4096] @ total
+            part = self.vectors[start : start + 4096].astype(np.float64)
+            lengths[start : start + 4096] = np.einsum("nd,nd->n", part, part)
+            products[start : start + 4096] = part @ total
         squared = count * lengths + lengths.sum() - 2.0 * products
-        off = 2.0 * slack(self.vectors.shape[1]) * (count * lengths + lengths.sum()) + 1e-30
+        off = 2.0 * slack(self.vectors.shape[1] + count, 53)  # the sum has as many terms
+        off = off * (count * lengths + lengths.sum()) + 1e-30
         # A pair farther apart than L adds nothing, where the formula subtracts.
-        beyond = max(4.0 * float(lengths.max(initial=0.0)) * 1.001 / self.squared_largest - 1.0, 0)
+        farthest = np.sqrt(lengths) + np.sqrt(lengths.max(initial=0.0))
+        beyond = np.maximum(np.square(farthest) * (1 + 1e-12) / self.squared_largest - 1.0, 0.0)
         most: NDArray[np.float64] = count * (1.0 + beyond + 2.0 / GRID) - (
             (squared - off) / self.squared_largest
         )
@@ -87,12 +101,12 @@ class Coverage:
 
     def refresh(self, rows: NDArray[np.int64]) -> None:
         """Measure the gains of these rows."""
-        if not self.reach.compiled:
+        if self.bounds is None:
             covered = self.similarity(self.best)
             for row in rows:
                 self.gains[row] = np.maximum(self._near(int(row)) - covered, 0.0).sum()
         else:
-            self._refresh_compiled(rows)
+            self.gains[rows] = self.bounds.measure(rows, self.best)
         self.fresh[rows] = True
 
     def _near(self, row: int) -> NDArray[np.float64]:
@@ -104,21 +118,6 @@ class Coverage:
                 self.remembered[row] = near
         return near
 
-    def _refresh_compiled(self, rows: NDArray[np.int64]) -> None:
-        from lightly_fs.selection import kernels
-
-        gains = np.zeros(len(rows))
-        chosen = kernels.Centres(self.vectors[rows], self.norms[rows], 0)
-        error = slack(self.vectors.shape[1])
-        for start in range(0, len(self.vectors), COLUMNS_AT_ONCE):
-            part = slice(start, start + COLUMNS_AT_ONCE)
-            covered = kernels.Covered(
-                self.vectors[part], self.norms[part], self.best[part], self.squared_largest
-            )
-            products = chosen.vectors @ self.vectors[part].T
-            kernels.add_gains(chosen, covered, products, error, gains)
-        self.gains[rows] = gains
-
     def show(self, row: int) -> None:
         """Count a pick."""
         before = self.best.copy()
@@ -129,28 +128,6 @@ class Coverage:
         """Take note of what has become nearer than it was `before`."""
         nearer = np.flatnonzero(self.best < before)
         self.fresh[:] = False
-        if self.reach.compiled:
-            self._lower(nearer, self.similarity(before[nearer]), self.similarity(self.best[nearer]))
-
-    def _lower(
-        self, nearer: NDArray[np.int64], before: NDArray[np.float64], now: NDArray[np.float64]
-    ) -> None:
-        """Lower the bounds by what the samples that have come nearer no longer add at least."""
-        from lightly_fs.selection import kernels
-
-        scale = (slack(self.vectors.shape[1]), self.squared_largest)
-        heartbeat = Heartbeat(self.progress)
-        for first in range(0, len(nearer), ROWS_AT_ONCE):
-            heartbeat.tell_work("representativeness", first, len(nearer))
-            part = slice(first, first + ROWS_AT_ONCE)
-            rows = nearer[part]
-            chosen = kernels.Centres(self.vectors[rows], self.norms[rows], 0)
-            for start in range(0, len(self.vectors), COLUMNS_AT_ONCE):
-                columns = slice(start, start + COLUMNS_AT_ONCE)
-                kernels.lower_bounds(
-                    chosen,
-                    (before[part], now[part]),
-                    (self.norms[columns], self.gains[columns]),
-                    chosen.vectors @ self.vectors[columns].T,
-                    scale,
-                )
+        if self.bounds is not None:
+            similarities = self.similarity(before[nearer]), self.similarity(self.best[nearer])
+            self.bounds.lower(self.gains, nearer, similarities, Heartbeat(self.progress))

@@ -22,7 +22,8 @@ from lightly_fs.types import Progress, silent
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-REFRESHED_AT_ONCE = 8
+REFRESHED_AT_ONCE, MOST_REFRESHED_AT_ONCE = 8, 128
+"""Gains that are measured at once: more and more, since many at once take less time each."""
 
 
 class Scan:
@@ -47,7 +48,9 @@ class Scan:
         self._settle([np.arange(len(self.left))] * len(self.reaches))
         self.coverage: list[representativeness.Coverage] = []
         for cover in score.covers:
-            coverage = representativeness.Coverage(cover, compiled=compiled, progress=progress)
+            coverage = representativeness.Coverage(
+                cover, compiled=compiled, progress=progress, device=score.device
+            )
             self.coverage.append(coverage)
 
     def advance(self) -> bool:
@@ -80,6 +83,7 @@ class Scan:
 
     def _best_of(self, allowed: NDArray[np.bool_]) -> int:
         added = self._changing_part()
+        at_once = REFRESHED_AT_ONCE
         while True:
             keys = self._keys()
             scores = np.where(allowed, keys + added, -np.inf)
@@ -89,7 +93,8 @@ class Scan:
                 return champion(ties, keys, self.score.groups)
             for coverage in stale:
                 waiting = np.where(coverage.fresh, -np.inf, scores)
-                coverage.refresh(_largest(waiting, REFRESHED_AT_ONCE))
+                coverage.refresh(_largest(waiting, at_once))
+            at_once = min(2 * at_once, MOST_REFRESHED_AT_ONCE)
 
     def _settle(self, changed: list[NDArray[np.int64]]) -> None:
         """Bring constant part + diversities up to date; `changed` are the rows per spread."""

@@ -95,6 +95,7 @@ class Score:
             part differs within groups, so that every candidate is a group of its own.
         limit: How many to pick at most, 0 to N.
         objectives: Of the strategies with a constant objective, by position in the question.
+        device: Where products of all pairs are made (`device.on_device`).
     """
 
     constant: NDArray[np.float64]
@@ -106,6 +107,7 @@ class Score:
     members: NDArray[np.int64] | None
     limit: int
     objectives: dict[int, NDArray[np.float64]]
+    device: str
 
     @property
     def by_distance(self) -> bool:
@@ -136,7 +138,12 @@ def term(strength: float, objectives: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def build(
-    pool: Pool, strategies: Sequence[Strategy], order: Sequence[int], limit: int, progress: Progress
+    pool: Pool,
+    strategies: Sequence[Strategy],
+    order: Sequence[int],
+    limit: int,
+    progress: Progress,
+    device: str = "cpu",
 ) -> Score:
     """Return the score of a sorted pool; `order` is the canonical one of the strategies."""
     constant = np.zeros(len(pool.filenames))
@@ -156,7 +163,7 @@ def build(
                 target = (float(low), float(high))
                 changing.append(weights.SumRange(values, target, limit, strategy.strength))
             case Weights() | Similarity() | Typicality() as strategy:
-                found = _constant(pool, strategy, progress)
+                found = _constant(pool, strategy, progress, device)
                 if isinstance(strategy, Typicality):
                     able &= found >= strategy.minimum_typicality
                 objectives[position] = clipped(found)
@@ -164,7 +171,9 @@ def build(
             case _:  # thresholds have been applied
                 pass
     groups, members = _groups(changing, len(constant))
-    return Score(constant, able, spreads, covers, changing, groups, members, limit, objectives)
+    return Score(
+        constant, able, spreads, covers, changing, groups, members, limit, objectives, device
+    )
 
 
 def _spread(pool: Pool, strategy: Diversity) -> Spread:
@@ -194,7 +203,7 @@ def _numbers(pool: Pool, name: str) -> NDArray[np.float64]:
 
 
 def _constant(
-    pool: Pool, strategy: Weights | Similarity | Typicality, progress: Progress
+    pool: Pool, strategy: Weights | Similarity | Typicality, progress: Progress, device: str
 ) -> NDArray[np.float64]:
     if isinstance(strategy, Weights):
         return weights.objectives(_numbers(pool, strategy.input))
@@ -205,7 +214,7 @@ def _constant(
     if isinstance(strategy, Similarity):
         found = similarity.objectives(vectors, pool.query(strategy.query))
         return found if objects is None else largest_of(found, objects.offsets)
-    found = typicality.objectives(vectors, strategy.num_nearest_neighbors, progress)
+    found = typicality.objectives(vectors, strategy.num_nearest_neighbors, progress, device)
     return found if objects is None else mean_of(found, objects.offsets)
 
 

@@ -9,6 +9,7 @@ in the unit in which the longest has length 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,6 @@ from lightly_fs.selection.distances import (
     in_lanes,
     is_small,
     largest_distance,
-    slack,
     squared_distances,
     squared_lengths,
 )
@@ -26,26 +26,35 @@ from lightly_fs.selection.heartbeat import Heartbeat
 from lightly_fs.types import Progress
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
-    from lightly_fs.selection import kernels
+    from lightly_fs.selection.products import Compares
 
 ROWS_AT_ONCE = 2048
 OTHERS_AT_ONCE = 4096
 
 
 def objectives(
-    vectors: NDArray[np.float32], num_nearest_neighbors: int, progress: Progress
+    vectors: NDArray[np.float32],
+    num_nearest_neighbors: int,
+    progress: Progress,
+    device: str = "cpu",
 ) -> NDArray[np.float64]:
     """Return (N,) typicalities in (0, 1] of (N, D) vectors among themselves.
 
-    With no more than `num_nearest_neighbors` others, all others are the neighbours.
+    They do not depend on the device that makes the products (`device.on_device`). With no more
+    than `num_nearest_neighbors` others, all others are the neighbours.
     """
     count = min(num_nearest_neighbors, len(vectors) - 1)
     if count < 1:
         return np.ones(len(vectors))
-    by_numpy = is_small(vectors, len(vectors))
-    squared = _scanned(vectors, count) if by_numpy else _by_products(vectors, count, progress)
+    if is_small(vectors, len(vectors)):
+        squared = _scanned(vectors, count)
+    else:
+        from lightly_fs.selection.device import on_device
+
+        squared = on_device(device, lambda where: _by_products(vectors, count, progress, where))
     total = np.zeros(len(vectors))
     for place in range(count):  # from near to far: one order of summation
         total += np.sqrt(squared[:, place])
@@ -63,60 +72,93 @@ def _scanned(vectors: NDArray[np.float32], count: int) -> NDArray[np.float64]:
 
 
 def _by_products(
-    vectors: NDArray[np.float32], count: int, progress: Progress
+    vectors: NDArray[np.float32], count: int, progress: Progress, device: torch.device | None
 ) -> NDArray[np.float64]:
     """Return (N, count) ascending squared distances, comparing cells from near to far."""
-    heartbeat = Heartbeat(progress)
-    cells = Cells(vectors, cell_count(len(vectors)), heartbeat)
-    heartbeat = Heartbeat(progress)
+    from lightly_fs.selection.products import rounding_pays, workers_for
+
+    n_cells = cell_count(len(vectors)) if device is None else 1
+    cells = Cells(vectors, n_cells, Heartbeat(progress))
+    norms = squared_lengths(vectors)
     result = np.empty((len(vectors), count))
-    done = 0
-    for cell in range(len(cells.starts) - 1):
-        stop = int(cells.starts[cell + 1])
-        order = np.argsort(cells.apart[cell], kind="stable")
-        order = order[order != cell]
-        for start in range(int(cells.starts[cell]), stop, ROWS_AT_ONCE):
-            names = cells.rows[start : min(start + ROWS_AT_ONCE, stop)]
-            result[names] = _nearest(vectors, names, cells, np.append(cell, order), count)
-            done += len(names)
+    search = _Search(vectors, norms, cells, count)
+
+    def find(comparison: Compares, item: tuple[int, NDArray[np.int64]]) -> int:
+        cell, rows = item
+        result[rows] = search.nearest(comparison, rows, cell)
+        return len(rows)
+
+    heartbeat, done = Heartbeat(progress), 0
+    rounding = rounding_pays(vectors.size * len(vectors), float(norms.max()))
+    with workers_for(vectors.shape[1], rounding=rounding, device=device) as workers:
+        parts = search.parts(ROWS_AT_ONCE)
+        for found in workers.each(find, parts):
+            done += found
             heartbeat.tell_work("typicality", done, len(vectors))
     return result
 
 
-def _nearest(
-    vectors: NDArray[np.float32],
-    names: NDArray[np.int64],
-    cells: Cells,
-    order: NDArray[np.int64],
-    count: int,
-) -> NDArray[np.float64]:
-    """Return (R, count) squared distances of some rows of one cell; `order` is that of cells."""
-    from lightly_fs.selection import kernels
+class _Search:
+    """Finds the nearest neighbours of some rows of one cell, among cells from near to far."""
 
-    error = slack(vectors.shape[1])
-    mine = _neighbours(vectors, names, np.full((len(names), count), np.inf))
-    estimates = cells.estimates(mine.vectors)
-    cell = cells.assigned[names]
-    sizes = np.diff(cells.starts)[order]
-    batches = np.cumsum(sizes) // OTHERS_AT_ONCE
-    for others in np.split(order, np.flatnonzero(np.diff(batches)) + 1):
-        may_hold = cells.may_hold(estimates, cell, np.sqrt(mine.kept[:, -1]), others)
-        places = np.flatnonzero(may_hold.any(axis=1))
-        members = [cells.members(int(other)) for other in others[may_hold.any(axis=0)]]
-        if not members:
-            continue
-        looking = mine.vectors[places]
-        every = np.concatenate(members)
-        for start in range(0, len(every), OTHERS_AT_ONCE):
-            part = _neighbours(vectors, every[start : start + OTHERS_AT_ONCE], mine.kept)
-            kernels.keep_nearest(mine, places, part, looking @ part.vectors.T, error)
-    return mine.kept
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        norms: NDArray[np.float32],
+        cells: Cells,
+        count: int,
+    ) -> None:
+        self.vectors, self.norms, self.cells, self.count = vectors, norms, cells, count
 
+    def parts(self, size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield all rows: a cell, and up to so many of its rows."""
+        for cell in range(len(self.cells.radii)):
+            members = self.cells.members(cell)
+            for start in range(0, len(members), size):
+                yield cell, members[start : start + size]
 
-def _neighbours(
-    vectors: NDArray[np.float32], names: NDArray[np.int64], kept: NDArray[np.float64]
-) -> kernels.Neighbours:
-    from lightly_fs.selection import kernels
+    def nearest(
+        self, comparison: Compares, names: NDArray[np.int64], cell: int
+    ) -> NDArray[np.float64]:
+        """Return (R, count) ascending squared distances of rows of one cell."""
+        cells = self.cells
+        kept = np.full((len(names), self.count), np.inf)
+        estimates = cells.estimates(self.vectors[names])
+        order = np.argsort(cells.apart[cell], kind="stable")
+        order = np.append(cell, order[order != cell])
+        batches = np.cumsum(np.diff(cells.starts)[order]) // OTHERS_AT_ONCE
+        for others in np.split(order, np.flatnonzero(np.diff(batches)) + 1):
+            within = np.sqrt(kept[:, -1])
+            may_hold = cells.may_hold(estimates[:, others], names, within, others)
+            places = np.flatnonzero(may_hold.any(axis=1))
+            if not len(places):
+                continue
+            every = [cells.members(int(other)) for other in others[may_hold.any(axis=0)]]
+            kept[places] = self._compare(comparison, names[places], kept[places], every)
+        return kept
 
-    chosen = vectors[names]
-    return kernels.Neighbours(chosen, squared_lengths(chosen), kept, names)
+    def _compare(
+        self,
+        comparison: Compares,
+        names: NDArray[np.int64],
+        kept: NDArray[np.float64],
+        others: list[NDArray[np.int64]],
+    ) -> NDArray[np.float64]:
+        """Return (R, count) `kept` of the rows, updated in place, after comparing with others."""
+        from lightly_fs.selection import kernels
+
+        every = np.concatenate(others)
+        for first in range(0, len(names), comparison.rows_at_once):
+            part = slice(first, first + comparison.rows_at_once)
+            rows = kernels.Neighbours(
+                comparison.gather(self.vectors, names[part]),
+                self.norms[names[part]],
+                kept[part],
+                names[part],
+            )
+            for start in range(0, len(every), comparison.centres_at_once):
+                some = every[start : start + comparison.centres_at_once]
+                columns = kernels.Neighbours(self.vectors[some], self.norms[some], kept, some)
+                factors = comparison.factors(kernels.Centres(columns.vectors, columns.norms, 0))
+                comparison.keep_nearest(rows, columns, factors)
+        return kept

@@ -2,9 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from lightly_fs.properties import PROPERTIES, kernels
+from lightly_fs.properties import PROPERTIES
 from lightly_fs.properties.measure import measure, uniform_row_ratio
 from tests.images import scene
 
@@ -121,12 +119,3 @@ def test_names_are_known_without_loading_a_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
-
-
-def test_kernels_compile_where_nothing_can_be_kept() -> None:
-    """Without a writable place for its cache, numba refuses to compile for the cache at all."""
-    namespace: dict[str, Callable[[int], int]] = {}
-    exec("def double(value): return 2 * value", namespace)
-    with pytest.raises(RuntimeError, match="cannot cache function"):
-        numba.njit(cache=True)(namespace["double"])
-    assert kernels._compiled(namespace["double"])(21) == 42

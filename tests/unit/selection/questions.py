@@ -132,7 +132,7 @@ def pools(draw, max_count=14, kinds=KINDS):
 @contextmanager
 def compiled(block=3):
     """Let small inputs take the ways of large ones, in blocks of so many rows."""
-    from lightly_fs.selection import blocks, lazy, representativeness, scan, typicality
+    from lightly_fs.selection import blocks, gain_bounds, lazy, products, scan, typicality
 
     with (
         patch.object(distances, "SMALL_TERMS", -1),
@@ -141,8 +141,13 @@ def compiled(block=3):
         patch.object(blocks, "PICKS_AT_ONCE", 5),
         patch.object(lazy, "block_rows", lambda *_: block),
         patch.object(scan, "REFRESHED_AT_ONCE", 2),
-        patch.object(representativeness, "ROWS_AT_ONCE", 3),
-        patch.object(representativeness, "COLUMNS_AT_ONCE", 5),
+        patch.object(gain_bounds, "ROWS_AT_ONCE", 6),
+        patch.object(gain_bounds, "COLUMNS_AT_ONCE", 5),
+        patch.object(gain_bounds, "COLUMNS_OF_A_THREAD", 4),
+        patch.object(gain_bounds, "TILE_ROWS", 4),
+        patch.object(gain_bounds, "TILE_COLUMNS", 3),
+        patch.object(gain_bounds, "PAIRS_PER_THREAD", 60),
+        patch.object(products, "CENTRES_AT_ONCE", 2),
         patch.object(typicality, "ROWS_AT_ONCE", 4),
         patch.object(typicality, "OTHERS_AT_ONCE", 3),
         patch.object(typicality, "cell_count", lambda count: min(count, 3)),

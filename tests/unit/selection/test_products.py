@@ -12,7 +12,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lightly_fs.selection import kernels, lazy, products
+from lightly_fs.selection import kernels, lazy, products, workers
 from lightly_fs.selection.candidates import Candidates
 from lightly_fs.selection.distances import rounded_slack, slack, squared_lengths
 from lightly_fs.selection.kcenter import scan
@@ -128,7 +128,7 @@ def test_rounding_is_given_up_before_near_duplicates_cost_more_than_it_saved(mon
     expected = scan(search.candidates)
 
     assert not comparison.rounding
-    one_call = len(comparison.vectors) * lazy.CENTRES_AT_ONCE
+    one_call = comparison.rows_at_once * lazy.CENTRES_AT_ONCE
     spent = (comparison.close - one_call) * products.PAIRS_PER_CLOSE
     assert spent <= comparison.pairs + products.PAIRS_ON_CREDIT
     np.testing.assert_array_equal(picks.rows, expected.rows)
@@ -182,7 +182,7 @@ def test_rounding_begins_with_large_inputs_of_ordinary_lengths_alone(monkeypatch
 
 def test_a_thread_that_makes_its_own_products_starts_no_others():
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(1, initializer=products.one_thread) as pool:
+    with ThreadPoolExecutor(1, initializer=workers.one_thread) as pool:
         inside = pool.submit(torch.get_num_threads).result()
 
     assert inside == 1
