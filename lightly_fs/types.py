@@ -30,7 +30,7 @@ CHANGED = "changed during the run"
 """How the reason begins of whoever finds that a file is not the one that was listed."""
 
 _FRAME = re.compile(
-    r"(?is)(?P<stem>.+)-(?P<index>\d+)-(?P<extension>"
+    r"(?is)(?P<stem>.+)-(?P<index>\d{1,18})-(?P<extension>"
     + "|".join(extension[1:] for extension in VIDEO_EXTENSIONS)
     + r")\.[^./]+"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -223,8 +224,12 @@ class _Reading:
                 shared = "id" if one.id in found else "name"
                 self._leave_out(f"{at}.{shared}", f"{getattr(one, shared)!r:.80} is there already")
             else:
-                found[one.id] = _category(one)
-                names.add(one.name)
+                try:
+                    found[one.id] = _category(one, at)
+                except InvalidContentError as error:
+                    self.invalid.append(InvalidFile(self.path, str(error)))
+                else:
+                    names.add(one.name)
         return [found[number] for number in sorted(found)]
 
     def images(self, given: Sequence[object]) -> None:
@@ -318,8 +323,16 @@ class _Reading:
         return PredictedObject(place, one.score, box, mask=counts)
 
 
-def _category(given: _Category) -> Category:
+def _category(given: _Category, at: str) -> Category:
     if isinstance(given, _PointCategory):
+        names = given.keypoints
+        if twice := next((name for name, n in Counter(names).items() if n > 1), None):
+            fix = "give each keypoint a name of its own"
+            raise InvalidContentError(f"{at}.keypoints", f"{twice!r:.80} is there twice", fix)
+        highest = max((number for pair in given.skeleton for number in pair), default=0)
+        if names and highest > len(names):
+            wrong = f"keypoint {highest}, but the category names {len(names)}"
+            raise InvalidContentError(f"{at}.skeleton", wrong, _FIXES["skeleton"])
         return Category(given.id, given.name, tuple(given.keypoints), tuple(given.skeleton))
     return Category(given.id, given.name)
 

@@ -195,7 +195,10 @@ def _mask(shape: Element, image: Element, place: str) -> NamedObject:
     mask = np.zeros((height, width), np.bool_)
     mask[top : top + down, left : left + across] = rle.decode(runs, down, across)
     counts = rle.encode(mask).tolist()
-    return NamedObject("", rle.bounding_box(counts, width), counts)
+    box = rle.bounding_box(counts, width)
+    if box is None:
+        raise InvalidContentError(f"{place}/@rle", "no pixel is set", _RUNS)
+    return NamedObject("", box, counts)
 
 
 def _unread(shape: Element, _image: Element, place: str) -> NamedObject:

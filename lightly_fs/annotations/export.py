@@ -23,12 +23,12 @@ from lightly_fs.annotations.exported import (
     ExportedImage,
     File,
     boxed,
-    fits,
     masked,
     require_schema,
     require_size,
     require_xml,
     selected,
+    shows,
     to_json,
     with_paths,
 )
@@ -113,6 +113,9 @@ def coco(export: Export) -> Iterator[File]:
     annotations: list[dict[str, Any]] = []
     for number, image in enumerate(export.images, 1):
         for one, (x, y, width, height) in boxed(image):
+            # Read back, a box alone would be no object of a task of masks.
+            if one.mask and not shows(image, one):
+                continue
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": number,
@@ -121,7 +124,7 @@ def coco(export: Export) -> Iterator[File]:
                 "area": width * height,
                 "iscrowd": 0,  # evaluations would pass over a crowd
             }
-            if fits(image, one):
+            if one.mask:
                 annotation |= _segmentation(image, one)
             if pointed:
                 annotation |= _keypoints(one, visibilities=visibilities)

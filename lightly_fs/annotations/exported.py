@@ -151,34 +151,32 @@ def masked(image: ExportedImage) -> Iterator[PredictedObject]:
     for one in image.objects or ():
         if not one.mask:
             logger.warning("an object of `%s` has no mask: left out", image.filename)
-        elif fits(image, one):
-            if rle.area(one.mask):
-                yield one
-            else:
-                logger.warning("a mask of `%s` is empty: the object is left out", image.filename)
+        elif shows(image, one):
+            yield one
 
 
-def fits(image: ExportedImage, one: PredictedObject) -> bool:
-    """Tell whether an object has a mask of the image's size; another size is said in a warning."""
+def shows(image: ExportedImage, one: PredictedObject) -> bool:
+    """Tell whether an object has a mask of the image's size that shows something.
+
+    Why a mask does not is said in a warning.
+    """
     if not one.mask:
         return False
     require_size(image)
-    if (total := sum(one.mask)) == image.width * image.height:
+    if (total := sum(one.mask)) != image.width * image.height:
+        logger.warning(
+            "a mask of `%s` has %d pixels, the image %d: the object is left out",
+            *(image.filename, total, image.width * image.height),
+        )
+    elif rle.area(one.mask):
         return True
-    logger.warning(
-        "a mask of `%s` has %d pixels, the image %d: left out",
-        *(image.filename, total, image.width * image.height),
-    )
+    else:
+        logger.warning("a mask of `%s` is empty: the object is left out", image.filename)
     return False
 
 
 def _mask_box(image: ExportedImage, one: PredictedObject) -> Sequence[float] | None:
-    if not fits(image, one):
-        return None
-    box = rle.bounding_box(one.mask, image.width)
-    if box is None:
-        logger.warning("a mask of `%s` is empty: the object is left out", image.filename)
-    return box
+    return rle.bounding_box(one.mask, image.width) if shows(image, one) else None
 
 
 def require_schema(export: Export) -> TaskSchema:

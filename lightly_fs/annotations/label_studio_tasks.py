@@ -14,9 +14,9 @@ from lightly_fs.annotations.exported import (
     ExportedImage,
     File,
     boxed,
-    fits,
     require_size,
     require_xml,
+    shows,
     to_json,
 )
 from lightly_fs.annotations.objects import PredictedObject
@@ -53,7 +53,7 @@ def _results(image: ExportedImage, schema: TaskSchema) -> Iterator[dict[str, Any
             yield _result(number, one) | {"type": "choices", "value": choices}
     elif schema.task_type in MASKED:
         for number, one in enumerate(image.objects or ()):
-            if fits(image, one):
+            if shows(image, one):
                 yield _result(number, one) | _brush(one, image, names[one.category])
             elif not one.mask:
                 logger.warning("an object of `%s` has no mask: left out", image.filename)

@@ -19,6 +19,7 @@ from lightly_fs.annotations.labels import NothingValidError
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject, Predictions, align
 from lightly_fs.annotations.reading import InvalidContentError
 from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
+from lightly_fs.annotations.xml_labels import FARTHEST
 from lightly_fs.datasource.reader import Buffer
 from lightly_fs.types import Failure
 
@@ -54,7 +55,8 @@ def import_yolo(
     """Read YOLO labels or predictions: boxes, also those around polygons; or masks, of polygons.
 
     A polygon may go to its parts and holes, and back, on one line: `polygons.draw` tells them. A
-    sample without a file has no prediction; one with an empty file has no object.
+    line that is broken is left out and listed. A sample without a file, or whose lines are all
+    broken, has no prediction; one with an empty file has no object.
 
     Args:
         files: Where the text files are.
@@ -66,7 +68,7 @@ def import_yolo(
         masks: Read masks; a box then is a fault.
 
     Raises:
-        NothingValidError: Samples have files, but not one is valid.
+        NothingValidError: Samples have files, but not one has a valid line, or is empty.
     """
     paths = [path_of(name) for name in filenames]
     listed = {path for folder in _folders(paths) for path in files.list(folder)}
@@ -74,12 +76,11 @@ def import_yolo(
     labels: dict[str, Sequence[PredictedObject]] = {}
     invalid: list[InvalidFile] = []
     for row, data in zip(rows, files.read([paths[row] for row in rows]), strict=True):
-        try:
-            width, height = sizes[row].tolist()
-            reader = _Lines((width, height), len(categories), masks)
-            labels[filenames[row]] = reader.objects(data)
-        except InvalidContentError as error:
-            invalid.append(InvalidFile(paths[row], str(error)))
+        width, height = sizes[row].tolist()
+        objects, reasons = _Lines((width, height), len(categories), masks).read(data)
+        if objects or not reasons:
+            labels[filenames[row]] = objects
+        invalid += [InvalidFile(paths[row], reason) for reason in reasons]
     if invalid and not labels:
         raise NothingValidError(invalid)
     named = tuple(Category(number, name) for number, name in enumerate(categories))
@@ -116,18 +117,23 @@ class _Lines:
     n_categories: int
     masks: bool
 
-    def objects(self, data: Buffer | Failure) -> list[PredictedObject]:
+    def read(self, data: Buffer | Failure) -> tuple[list[PredictedObject], list[str]]:
+        """Return the objects of a file, and what is wrong with the lines that are left out."""
         if isinstance(data, Failure):
-            raise InvalidContentError("file", f"cannot be read, {data.reason}")
+            return [], [f"file: cannot be read, {data.reason}"]
         try:
             lines = bytes(data).decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise InvalidContentError("file", "no UTF-8 text", "save the file as UTF-8") from error
-        return [
-            self._object(line.split(), f"line {number}")
-            for number, line in enumerate(lines, 1)
-            if line.strip()
-        ]
+        except UnicodeDecodeError:
+            return [], ["file: no UTF-8 text; save the file as UTF-8"]
+        objects: list[PredictedObject] = []
+        invalid: list[str] = []
+        for number, line in enumerate(lines, 1):
+            if words := line.split():
+                try:
+                    objects.append(self._object(words, f"line {number}"))
+                except InvalidContentError as error:
+                    invalid.append(str(error))
+        return objects, invalid
 
     def _object(self, words: Sequence[str], place: str) -> PredictedObject:
         if len(words) < 5:
@@ -139,11 +145,14 @@ class _Lines:
         if number not in range(self.n_categories):
             wrong = f"class {words[0]} of {self.n_categories}"
             raise InvalidContentError(place, wrong, "name every class in `categories`")
-        # What touches the border comes out a little larger than the image when it is rounded.
-        if not all(-0.01 <= value <= 1.01 for value in values):
+        score = values.pop() if len(values) % 2 else LABEL_SCORE
+        is_box = len(values) == 4
+        # What touches the border comes out a little larger than the image when it is rounded. The
+        # corners of a polygon may be anywhere: what sticks out is cut off.
+        if not all(-0.01 <= value <= 1.01 for value in (score, *(values if is_box else ()))):
             raise InvalidContentError(place, "values outside of 0 to 1", _FIX)
-        score = min(max(values.pop(), 0.0), 1.0) if len(values) % 2 else LABEL_SCORE
-        if len(values) > 4:
+        score = min(max(score, 0.0), 1.0)
+        if not is_box:
             return self._polygon(int(number), score, values, place)
         if self.masks:
             raise InvalidContentError(place, "a box has no mask", "import the boxes as `yolo`")
@@ -157,8 +166,13 @@ class _Lines:
     ) -> PredictedObject:
         width, height = self.size
         points = np.reshape(values, (-1, 2)) * self.size
+        if not (np.abs(points) <= FARTHEST).all():
+            raise InvalidContentError(place, "corners that are no place", _FIX)
         if not self.masks:
             (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+            if right < 0 or bottom < 0 or left > width or top > height:
+                wrong = f"outside of the image of {width} x {height} pixels"
+                raise InvalidContentError(place, wrong, _FIX)
             box = (float(left), float(top), float(right - left), float(bottom - top))
             return PredictedObject(category, score, box)
         try:

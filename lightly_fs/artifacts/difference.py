@@ -15,19 +15,25 @@ from lightly_fs.datasource.inventory import Inventory
 from lightly_fs.types import ModelInfo
 
 _FACTS = tuple(one.name for one in fields(ModelInfo))
+_LONGEST = 80
+"""Characters of a value that a message shows."""
 
 
 def config_difference(
     there: Mapping[str, Any], config: RunConfig, digest: Callable[[RunConfig], str]
 ) -> str:
-    """Name the first key that has another value in `there`, and with it another `digest`."""
+    """Name the first key that has another value in `there`, and with it another `digest`.
+
+    A `selection_config` comes first: other keys have other values because of it.
+    """
     now = config.model_dump(mode="json")
-    for key, value in now.items():
+    for key in sorted(now, key=lambda key: key != "selection_config"):
+        value = now[key]
         if key not in there:
             return f"`{key}` is {value!r} now and unknown there"
         if there[key] != value and _decides(key, there[key], config, digest):
             name, old, new = _innermost(key, there[key], value)
-            return f"`{name}` is {old!r} there and {new!r} now"
+            return f"`{name}` is {_shown(old)} there and {_shown(new)} now"
     return "it was made by another version of lightly-fs"
 
 
@@ -74,6 +80,12 @@ def _innermost(key: str, old: object, new: object) -> tuple[str, object, object]
             if old.get(inner) != new[inner]:
                 return _innermost(f"{key}.{inner}", old.get(inner), new[inner])
     return key, old, new
+
+
+def _shown(value: object) -> str:
+    """Return a value as messages show it; a whole configuration would hide what they say."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _names(inventory: Inventory) -> pa.Array:

@@ -65,6 +65,8 @@ def show(location: str, state: int | None, verify: bool, as_json: bool, s3: S3Co
         pool = newest if state is None else newest.at(state)
         if verify:
             _verify(pool, location)
+            intact = f"{counted(len(pool.state.parts), 'file')} of {pool.state.n_bytes:,} bytes"
+            click.echo(f"verified: {intact}, each as it was written", err=True)
         if as_json:
             click.echo(json.dumps({"location": pool.uri, **pool.state.as_json()}))
             return
@@ -204,7 +206,16 @@ def import_(
     made_by = None if model is None else _model(model)
     with _writing(location, s3, "import", create=True) as pool:
         made = import_embeddings(pool, path, made_by, images=images)
-        _committed(made[-1] if made else pool, as_json=as_json)
+        after = made[-1] if made else pool
+        _committed(after, as_json=as_json)
+        if after.state.dimensions and after.state.model is None:
+            click.echo(
+                "warning: nobody said what made these embeddings, so no run adds to them until "
+                "datasource.process_all=True embeds everything again; to say it, "
+                f"`lightly-fs datapool reset {location}` and import again with "
+                "--model RUN_DIR/config/model.json",
+                err=True,
+            )
 
 
 def _verify(pool: Pool, location: str) -> None:
@@ -214,6 +225,13 @@ def _verify(pool: Pool, location: str) -> None:
             f"{pool.uri}/{broken} is gone or damaged",
             hint=f"lightly-fs datapool history {location} lists the states, and "
             f"`datapool rollback {location} STATE` goes back to one",
+        )
+    gone = pool.store.gone()
+    if gone:
+        raise ArtifactError(
+            f"state {gone[0]} of {pool.uri} is gone, its parts are there, and state "
+            f"{pool.state.number} counts",
+            hint="put states/ back from a copy of the datapool",
         )
     torn = pool.store.torn()
     if torn:

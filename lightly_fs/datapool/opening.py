@@ -61,7 +61,7 @@ def open_store(
         _locked(output, owner) as lease,
     ):
         store = Store(output, staging, lease.check)
-        if not create and not store.numbers():
+        if not create and not store.taken():
             raise _nothing(location)
         yield store
 
@@ -83,7 +83,7 @@ def read_pool(
         open_output(_config(location, s3), environ, "datapool") as output,
     ):
         store = Store(output, staging, lambda: None)
-        if not store.numbers():
+        if not store.taken():
             raise _nothing(location)
         yield Pool(store, store.newest())
 

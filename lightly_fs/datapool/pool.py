@@ -29,8 +29,9 @@ from lightly_fs.datapool.known import Known, split
 from lightly_fs.datapool.state import State
 from lightly_fs.datapool.store import Store
 from lightly_fs.datasource.inventory import Inventory
-from lightly_fs.errors import ModelError
-from lightly_fs.types import Duplicate, ModelInfo
+from lightly_fs.datasource.shards import video_rows
+from lightly_fs.errors import ConfigError, ModelError
+from lightly_fs.types import Duplicate, ModelInfo, Outcome, frame_of
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,34 @@ class Pool:
                 others,
             )
 
+    def videos(self) -> list[str]:
+        """Return the videos that are remembered, once for each row of `files`."""
+        names: list[str] = self.files["filename"].take(pa.array(video_rows(self.files))).to_pylist()
+        return names
+
+    def check_names(self, known: Known) -> None:
+        """Refuse new videos of which a frame would be called like an image of the pool.
+
+        Raises:
+            ConfigError: There is such a video.
+        """
+        new = known.inventory.table["filename"].take(pa.array(known.to_process))
+        new_videos = {*new.take(pa.array(video_rows(pa.table({"filename": new})))).to_pylist()}
+        if not new_videos:
+            return
+        embedded = pc.equal(self.files["outcome"], Outcome.EMBEDDED.value)
+        images = self.files["filename"].filter(embedded)
+        images = images.filter(pc.match_substring_regex(images, r"-\d+-\w+\.png$"))
+        for image in images.to_pylist():
+            video, _ = frame_of(image) or ("", 0)
+            if video in new_videos:
+                raise ConfigError(
+                    f"the datapool `{self.uri}` holds the image `{image}`, and a frame of the new "
+                    f"`{video}` would have the same name",
+                    hint="rename the video; or process everything again: "
+                    "datasource.process_all=True",
+                )
+
     def check_model(self, model: ModelInfo) -> None:
         """Refuse embeddings that cannot be compared with those in the pool.
 
@@ -141,8 +170,13 @@ class Pool:
         there = self.state.model
         if not self.state.dimensions:
             return
+        first = "use that model"
         if there is None:
             what = "that were imported, and nobody said what made them"
+            first = (
+                f"say it: `lightly-fs datapool reset {self.uri}`, then import again with `--model "
+                "RUN_DIR/config/model.json`"
+            )
         else:
             by_file = there.runtime == model.runtime == "csv"
             names = ("dimensions",) if by_file else _COMPARED
@@ -151,7 +185,7 @@ class Pool:
         if what:
             raise ModelError(
                 f"the datapool `{self.uri}` holds embeddings {what}",
-                hint="use that model; or another `datapool.name`; or embed everything again: "
+                hint=f"{first}; or another `datapool.name`; or embed everything again: "
                 "datasource.process_all=True; or begin again with "
                 f"`lightly-fs datapool reset {self.uri}` (a rollback brings it back; `lightly-fs "
                 "datapool export` keeps its embeddings as a file). Training gives a new model "
@@ -221,7 +255,7 @@ class Pool:
         names, contents = [pa.array([], pa.string())], [here[:0]]
         # The pool is large and the table is not: what is not in the table is forgotten at once.
         for piece, keep in self.pieces(["filename", "width", "height", "content_hash"], known):
-            sizes = piece["width"].to_numpy(), piece["height"].to_numpy()
+            sizes = [pc.fill_null(piece[side], 0).to_numpy() for side in ("width", "height")]
             there = _content(hashes(piece["content_hash"]), *sizes)
             counts = keep & piece["content_hash"].is_valid().to_numpy()
             hits = pc.and_(pc.is_in(there, value_set=here), pa.array(counts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,9 +29,8 @@ from lightly_fs.errors import ArtifactError
 logger = logging.getLogger(__name__)
 
 _ROW_GROUP = 65_536
-_BEGUN = "first.begun"
-_MARK = f"{STATES}/{_BEGUN}"
-"""Lies there from the first commit's beginning to its end."""
+_BEGUN = re.compile(r"(\d{6,})\.begun")
+"""A mark: lies there from before a state's first part is written until the state is."""
 
 
 class Store:
@@ -60,11 +60,19 @@ class Store:
         """Return the numbers of the states that are named here, intact or not, ascending."""
         return sorted(self._states())
 
+    def taken(self) -> set[int]:
+        """Return the numbers that a next state cannot have.
+
+        Those of states, and of parts whose state is gone; what a killed process wrote does not
+        count.
+        """
+        return {*self.numbers(), *self._parts()} - (self._begun() - {*self.numbers()})
+
     def newest(self) -> State:
         """Return the newest intact state; an empty one when none was ever committed.
 
         Raises:
-            ArtifactError: There are states, but none of them is intact any more; or two processes
+            ArtifactError: There were states, but none of them is intact any more; or two processes
                 wrote a state each at the same time.
         """
         names = self._output.names(STATES)
@@ -72,11 +80,12 @@ class Store:
         if found is not None:
             return found
         torn = [f"{STATES}/{name}" for name in names if number_of(name) >= 0]
-        if torn and _BEGUN not in names:
+        lost = {*self.numbers(), *self._parts()} - self._begun()
+        if lost:
+            what = f"{torn[-1]} is not as it was written" if torn else f"there is none in {STATES}/"
             others = ", and none of the others is" if len(torn) > 1 else ""
             raise ArtifactError(
-                f"no state of the datapool `{self.uri}` can be read: {torn[-1]} is not as it was "
-                f"written{others}",
+                f"no state of the datapool `{self.uri}` can be read: {what}{others}",
                 hint="put one back from a copy of the datapool, or an earlier version of the "
                 f"object; or begin again: lightly-fs datapool reset {self.uri}",
             )
@@ -100,6 +109,13 @@ class Store:
         names, found = self._output.names(STATES), self.newest_intact()
         newest = 0 if found is None else found.number
         return [f"{STATES}/{name}" for name in reversed(names) if number_of(name) > newest]
+
+    def gone(self) -> list[int]:
+        """Return the numbers of states of which parts are there, but no state any more."""
+        newest = self.newest_intact()
+        after = 0 if newest is None else newest.number
+        lost = {*self._parts()} - self._begun() - {*self.numbers()}
+        return sorted(number for number in lost if number > after)
 
     def missing(self, number: int) -> ArtifactError:
         """Return the error for a state that cannot be read: there is none, or it is torn."""
@@ -179,27 +195,25 @@ class Store:
         local.unlink()
         return Part(name, table.num_rows, written.size, written.sha256, written.md5)
 
-    def commit(self, state: State) -> None:
-        """Write a state: from now on it is the newest.
+    def begin(self, number: int) -> None:
+        """Say that a state is being written; delete what a killed process wrote of it.
 
-        As long as there was none, a mark tells so: a torn state beside it is what a killed process
-        left, and not the damaged rest of a pool.
+        By the mark, its parts are told from those of a state that is lost.
         """
-        names = self._output.names(STATES)
-        if all(number_of(name) < 0 for name in names):
-            self._put(_MARK, b"the first state is being written\n")
-            names.append(_BEGUN)
-        self._put(_state_name(state), state.encode())
-        if _BEGUN in names:
-            self._delete(_MARK)
-
-    def delete_leftovers(self, number: int) -> None:
-        """Delete the parts that a killed process wrote for a state that it never committed."""
+        if number not in self._begun():
+            self._put(f"{STATES}/{number:06d}.begun", b"this state is being written\n")
+            return
         for folder in (SAMPLES, FILES):
             for name in self._output.names(folder):
                 if number_of(name) == number:
                     logger.info("deleting the leftover part %s/%s", folder, name)
                     self._delete(f"{folder}/{name}")
+
+    def commit(self, state: State) -> None:
+        """Write a state: from now on it is the newest."""
+        self._put(_state_name(state), state.encode())
+        for number in sorted(self._begun()):
+            self._delete(f"{STATES}/{number:06d}.begun")
 
     def drop_others(self, state: State) -> None:
         """Delete every other state, then the parts that this one does not need."""
@@ -221,6 +235,17 @@ class Store:
         named = _by_number(names)
         found = (self._intact(named[number]) for number in sorted(named, reverse=True))
         return next((state for state in found if state is not None), None)
+
+    def _begun(self) -> set[int]:
+        """Return the numbers of states that a process began to write and has not finished."""
+        found = (_BEGUN.fullmatch(name) for name in self._output.names(STATES))
+        return {int(one[1]) for one in found if one}
+
+    def _parts(self) -> set[int]:
+        """Return the numbers of the states that parts were written for."""
+        folders = (SAMPLES, FILES)
+        found = {number_of(name) for folder in folders for name in self._output.names(folder)}
+        return found - {-1}
 
     def _states(self) -> dict[int, list[str]]:
         return _by_number(self._output.names(STATES))

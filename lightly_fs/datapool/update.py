@@ -154,7 +154,7 @@ def drop_history(pool: Pool) -> None:
 
 def write(store: Store, draft: State, rows: Rows, *, keep_history: bool) -> Pool:
     """Write the parts of a state and then, which commits them, the state itself."""
-    store.delete_leftovers(draft.number)
+    store.begin(draft.number)
     step = max(1, _PART_BYTES // (4 * max(1, draft.dimensions)))
     pieces = [(SAMPLES, rows.samples.slice(at, step)) for at in range(0, len(rows.samples), step)]
     if len(rows.files):
@@ -173,8 +173,8 @@ def write(store: Store, draft: State, rows: Rows, *, keep_history: bool) -> Pool
 
 
 def next_number(store: Store) -> int:
-    """Return the number of the next state; those of torn states are not used again."""
-    return max(store.numbers(), default=0) + 1
+    """Return the number of the next state; those of torn and lost states are not used again."""
+    return max(store.taken(), default=0) + 1
 
 
 def counts_with(base: Pool, rows: Rows) -> PoolCounts:

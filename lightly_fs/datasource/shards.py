@@ -103,7 +103,7 @@ class Shards(Sequence[Shard]):
     @staticmethod
     def _refusal(image: Sample) -> Failure:
         video = (frame_of(image.filename) or ("",))[0]
-        reason = f"it has the name of a frame of `{video}`, which is listed, too"
+        reason = f"it has the name of a frame of `{video}`, which is there, too"
         return Failure(image.filename, Outcome.UNREADABLE, reason)
 
 

@@ -82,6 +82,7 @@ def load_embedder(config: RunConfig, filenames: Iterable[str] = ()) -> Embedder:
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} exclude one another", hint=f"keep {given[0]}=")
     if config.embeddings:
+        choose_device(config)  # a mistake in it is one, even where no model runs
         path = Path(config.shared_dir, config.embeddings)
         require_file(path, "embeddings file", "a CSV file: filenames,embedding_0,…,labels")
         return CsvEmbedder(path, filenames)

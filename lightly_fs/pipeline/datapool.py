@@ -121,7 +121,7 @@ class PoolRun:
         if self.from_scratch:
             return self.listed
         rows = pa.array(self.known.to_process)
-        videos = [video.filename for video in self.listed.videos]
+        videos = [video.filename for video in self.listed.videos] + self.pool.videos()
         return Inventory(self.listed.table.take(rows), self.listed.other_files, videos)
 
     def told(self) -> str:
@@ -290,7 +290,8 @@ def begin(config: RunConfig, pool: Pool, listed: Inventory, run_dir: RunDir) -> 
 
     Raises:
         ArtifactError: The run is resumed, and the datapool was changed since it began.
-        ConfigError: A model is to be trained, and the datapool holds embeddings.
+        ConfigError: A model is to be trained, and the datapool holds embeddings; or frames of a new
+            video would be called like images of the datapool.
     """
     if run_dir.frozen:
         found = _resumed(config, pool, listed, run_dir)
@@ -298,6 +299,7 @@ def begin(config: RunConfig, pool: Pool, listed: Inventory, run_dir: RunDir) -> 
         found = PoolRun(config, pool, pool.split(listed))
         if not found.from_scratch:
             pool.check_sampling(found.known, config.video.model_dump(mode="json"))
+            pool.check_names(found.known)
     if config.enable_training and not found.from_scratch:
         if found.pool.state.dimensions:
             raise ConfigError(

@@ -129,8 +129,9 @@ def export_selection(request: ExportRequest, environ: Mapping[str, str]) -> Expo
         copied_from = made.source if folder and request.kind.images else None
         if not folder.startswith("s3://"):
             _check_outside(folder, copied_from, Path(folder))  # before anything is created there
+        place, called = (folder, "--out") if folder else (made.run.uri, "the run directory")
         try:
-            output = stack.enter_context(open_target(folder or made.run.uri, s3, environ))
+            output = stack.enter_context(open_target(place, s3, environ, called))
         except DatasourceError as error:
             error.add_note("--out DIR exports to another place")
             raise

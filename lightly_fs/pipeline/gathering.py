@@ -24,6 +24,7 @@ from lightly_fs.config.selection import (
 from lightly_fs.errors import ModelError
 from lightly_fs.pipeline.context import RunContext
 from lightly_fs.pipeline.inputs import Earlier, Known, read_annotations, read_query
+from lightly_fs.pipeline.unmatched import ListedOnce, tell_unmatched
 from lightly_fs.selection.distances import largest_distance
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def gather(
     """
     config = this.config
     filenames = [table.filenames[row] for row in rows]
-    files = SourceFiles(this.source, this.reader)
+    files = ListedOnce(SourceFiles(this.source, this.reader))
     metadata, predictions = read_annotations(config, files, filenames)
+    tell_unmatched(this, table, files, metadata, predictions)
     if config.pretagging:
         from lightly_fs.pipeline.pretagging import pretag
 

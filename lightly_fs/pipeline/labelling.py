@@ -128,8 +128,9 @@ def import_task(request: ImportRequest, environ: Mapping[str, str]) -> Imported:
         staging = stack.enter_context(private_directory("labels"))
         # Those who have labels already have to be told before anything is read.
         place = request.out or request.input_dir
+        name = "--out" if request.out else "input_dir"
         try:
-            output = stack.enter_context(open_target(place, request.s3, environ))
+            output = stack.enter_context(open_target(place, request.s3, environ, name))
         except DatasourceError as error:
             error.add_note("--out DIR writes `.lightly/` to another place")
             raise

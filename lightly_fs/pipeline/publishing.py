@@ -22,15 +22,23 @@ _LARGE = 8 << 20
 
 
 @contextmanager
-def open_target(place: str, s3: S3Config, environ: Mapping[str, str]) -> Iterator[Output]:
+def open_target(
+    place: str, s3: S3Config, environ: Mapping[str, str], name: str = "--out"
+) -> Iterator[Output]:
     """Open a directory or `s3://bucket/prefix` to write to; a bucket is mounted meanwhile.
+
+    Args:
+        place: The directory or URI.
+        s3: How a bucket is reached.
+        environ: Where credentials are found.
+        name: What errors call the place.
 
     Raises:
         MountError: The bucket cannot be mounted, or the mount there is dead.
         DatasourceError: The directory cannot be created or written.
         ArtifactError: A file lies where a folder belongs, or the other way round.
     """
-    with open_output(RunConfig(output_dir=place, s3=s3), environ) as output:
+    with open_output(RunConfig(output_dir=place, s3=s3), environ, name) as output:
         try:
             yield output
         except ArtifactError as error:

@@ -100,7 +100,7 @@ def choose(this: RunContext, embedder: Callable[[], Embedder]) -> Choice:
     this.progress(Stage.SELECT, len(selection.indices), len(rows), f"({', '.join(counts)})")
     this.took(Stage.SELECT, since, len(rows))
     if not len(selection.indices):
-        logger.warning("nothing was selected of %s", ", ".join([f"{len(rows):,} images", *counts]))
+        logger.warning("%s", _nothing(this, len(rows), counts))
     invalid = [(file.path, file.reason) for file in known.invalid]
     results = Results(
         table,
@@ -113,6 +113,30 @@ def choose(this: RunContext, embedder: Callable[[], Embedder]) -> Choice:
         near_preselected=near_preselected,
     )
     return Choice(results, known, pool)
+
+
+def _nothing(this: RunContext, n_usable: int, counts: Sequence[str]) -> str:
+    """Return what to tell when nothing was selected, with the fix where a fraction is the cause."""
+    images = f"{n_usable:,} image{'s' * (n_usable != 1)}"
+    told = f"nothing was selected of {', '.join([images, *counts])}"
+    config, chosen = this.config, this.config.selection_config
+    if chosen is None:
+        asked = config.stopping_condition.count(n_usable)
+        key, fraction = "stopping_condition.n_samples", config.stopping_condition.n_samples
+        number = key
+    else:
+        asked = chosen.count(n_usable)
+        key, fraction = "selection_config.proportion_samples", chosen.proportion_samples or -1
+        number = "selection_config.n_samples"
+    in_all = this.pool is not None and config.datapool.count_selected
+    length = config.selected_sequence_length
+    if in_all or asked is None or asked >= length or not n_usable or isinstance(fraction, int):
+        return told
+    rounded = f"0 sequences of {length}" if length > 1 else "0"
+    return (
+        f"{told}: {key}={fraction:g} of {n_usable:,} rounds down to {rounded}; "
+        f"give a whole number as {number}, or a larger fraction"
+    )
 
 
 def _read(this: RunContext) -> EmbeddedTable:

@@ -218,7 +218,7 @@ def _notes(
     notes = []
     measured = {
         "Nearest neighbours": statistics.neighbour.n_measured,
-        "Distances to the selection": statistics.covering.n_measured,
+        "Distances to the selection": statistics.covered.n_measured,
         "Pairwise distances": statistics.pairwise.n_measured,
         "The maps": len(maps[0].rows) if maps and len(maps[0].rows) < sets.n else None,
     }

@@ -30,10 +30,12 @@ def distance_rows(report: Report) -> list[tuple[str, ...]]:
 def set_rows(report: Report) -> list[tuple[str, ...]]:
     """Return quantity, set, measured, mean, median, max of the two nearest-distance statistics."""
     statistics = report.statistics
+    to_set = "From a candidate to the set"
+    to_set += ", with the earlier selection" if statistics.gaps is not None else ""
     rows: list[tuple[str, ...]] = []
     for quantity, compared in (
         ("To the nearest neighbour in the set", statistics.neighbour),
-        ("From a candidate to the set", statistics.covering),
+        (to_set, statistics.covered),
     ):
         for label, made in (
             ("candidates", compared.input),
@@ -49,19 +51,23 @@ def set_rows(report: Report) -> list[tuple[str, ...]]:
 def findings(report: Report) -> dict[str, str]:
     """Return what one sees in each chart, in a sentence with its numbers."""
     statistics = report.statistics
-    measured = "measured " if statistics.covering.n_measured else ""
+    measured = "measured " if statistics.covered.n_measured else ""
+    pooled = statistics.gaps is not None
+    other = "other one that this run selected" if pooled else "other selected one"
+    one = "one selected now or earlier" if pooled else "a selected one"
+    earlier = " and the earlier selection leave" if pooled else " leaves"
     return {
         "neighbour": _versus(
             statistics.neighbour,
-            "Half of the selected images are {0} or more away from any other selected one; "
+            f"Half of the selected images are {{0}} or more away from any {other}; "
             "in a random choice of the same size {1}.",
             "median",
             "Fewer than two images were selected: they have no neighbours.",
         ),
         "covering": _versus(
-            statistics.covering,
-            f"No {measured}image is farther than {{0}} from a selected one; a random choice of "
-            "the same size leaves one that is {1} away.",
+            statistics.covered,
+            f"No {measured}image is farther than {{0}} from {one}; a random choice of "
+            f"the same size{earlier} one that is {{1}} away.",
             "max",
             "Nothing was selected that could stand for the other images.",
         ),
@@ -73,6 +79,21 @@ def findings(report: Report) -> dict[str, str]:
             "Fewer than two images were selected: there are no pairs.",
         ),
     }
+
+
+def pairs_words(report: Report) -> str:
+    """Return which pairs of a selected and a removed image are shown, or that there are none."""
+    pooled = report.statistics.gaps is not None
+    if not len(report.sets.selected):
+        return "Nothing was selected."
+    if not report.pairs:
+        return f"No image was removed{' for one that this run selected' if pooled else ''}."
+    last = "is farthest of these" if pooled else "is farthest from every selected one"
+    whose = ", of those that none selected earlier is nearer to" if pooled else ""
+    return (
+        f"Left a selected image, right a removed one that it stands for{whose}. The first pairs "
+        f"are the closest of all; the last shows the removed image that {last}."
+    )
 
 
 def _versus(compared: Comparison, text: str, key: str, empty: str) -> str:

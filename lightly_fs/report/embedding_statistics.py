@@ -17,6 +17,7 @@ from lightly_fs.report.statistics import (
     compare,
     cover,
     neighbour_distances,
+    not_nearer_before,
     pairwise_distances,
     pool_cover,
     pool_neighbours,
@@ -32,13 +33,18 @@ class EmbeddingStatistics:
     """What is told of distances between candidates.
 
     Attributes:
-        cover: None when nothing was selected.
+        covering: Of the candidates to what the run selected, and to as many drawn at random.
+        covered: The same when a datapool's earlier selection is counted with both; `covering`
+            without one.
+        cover: Of the candidates that no sample selected earlier is nearer to; None when nothing
+            was selected.
         gaps: None without a datapool that had selected something.
         n_pool: Members of the datapool whose neighbours were measured; None for all.
     """
 
     neighbour: Comparison
     covering: Comparison
+    covered: Comparison
     pairwise: Comparison
     cover: Cover | None
     gaps: PoolCover | None = None
@@ -70,14 +76,22 @@ def embedding_statistics(
         "random": none if drawn is None else drawn.distances,
     }
     gaps, n_pool = None if earlier is None else pool_cover(chosen, earlier), None
+    covered = covering
     if gaps is not None and earlier is not None:
+        beside_random = pool_cover(drawn, earlier)
+        covered = {
+            "selected": gaps.after,
+            "random": none if beside_random is None else beside_random.after,
+        }
+        chosen = None if chosen is None else not_nearer_before(chosen, earlier)
         members = pool_neighbours(vectors, sets.selected, earlier, seed)
         within |= {"preselected": members.before, "with_datapool": members.after}
-        covering |= {"preselected": gaps.before, "with_datapool": gaps.after}
+        covering = covering | {"preselected": gaps.before, "with_datapool": gaps.after}
         n_pool = _fewer(len(members.after), len(earlier) + len(sets.selected))
     return EmbeddingStatistics(
         neighbour=compare(within, _fewer(len(within["input"]), sets.n)),
         covering=compare(covering, _fewer(len(covering["selected"]), sets.n)),
+        covered=compare(covered, _fewer(len(covered["selected"]), sets.n)),
         pairwise=_pairwise(vectors, sets, memory_gb),
         cover=chosen,
         gaps=gaps,

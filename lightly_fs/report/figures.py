@@ -97,7 +97,7 @@ def _distances(report: Report) -> dict[str, Drawing]:
     made = {}
     for name, compared, label in (
         ("distance_to_nearest_neighbor", statistics.neighbour, "Distance to the nearest neighbour"),
-        ("distance_to_selection", statistics.covering, "Distance to the nearest image of the set"),
+        ("distance_to_selection", statistics.covered, "Distance to the nearest image of the set"),
     ):
         figure, axes = new_figure(HALF, 64)
         draw_comparison(axes[0, 0], compared)

@@ -214,6 +214,7 @@ def _gallery(report: Report, photos: _Photos) -> Values:
             }
             for rank, (row, distance) in enumerate(zip(shown, report.distances, strict=True), 1)
         ],
+        "pairs_words": distance_words.pairs_words(report),
         "pairs": [_pair(report, pair, photos) for pair in report.pairs],
     }
 

@@ -233,7 +233,7 @@ def _examples(report: Report, photo: _Photos) -> Json:
             }
             for rank, row in enumerate(rows)
         ],
-        "pairs_empty": "No image was removed." if rows else "Nothing was selected.",
+        "pairs_words": distance_words.pairs_words(report),
         "pairs": [_pair(report, pair, photo) for pair in report.pairs],
     }
 

@@ -325,6 +325,12 @@ def pool_cover(cover: Cover | None, earlier: Preselected) -> PoolCover | None:
     return PoolCover(before[cover.rows], np.minimum(before[cover.rows], cover.distances))
 
 
+def not_nearer_before(cover: Cover, earlier: Preselected) -> Cover:
+    """Return of the measured candidates those that no earlier selected sample is nearer to."""
+    keep = cover.distances <= earlier.distances[cover.rows]
+    return Cover(cover.rows[keep], cover.nearest[keep], cover.distances[keep])
+
+
 def pool_neighbours(
     vectors: NDArray[np.float32], selected: NDArray[np.int64], earlier: Preselected, seed: int
 ) -> PoolNeighbours:

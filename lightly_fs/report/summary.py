@@ -62,6 +62,9 @@ class Card:
 def headline(report: Report) -> str:
     counts = report.given.counts
     chosen = f"{counts.selected:,}" if counts.selected else "None"
+    if counts.images and counts.images < counts.inventory:
+        # Of both: "50 of 40 images and 200 frames selected" reads as if 50 were of the 40.
+        return f"{chosen} selected of {found(counts)}"
     return f"{chosen} of {found(counts)} selected"
 
 
@@ -264,9 +267,10 @@ def flow(report: Report) -> list[Line]:
 def cards(report: Report) -> list[Card]:
     counts, facts = report.given.counts, report.given.facts
     usable = counts.selected + counts.removed
-    chosen, drawn = report.statistics.covering.selected, report.statistics.covering.random
+    chosen, drawn = report.statistics.covered.selected, report.statistics.covered.random
     saved = report.savings["objectDetection"]
     embed = facts.timings.get(Stage.EMBED)
+    now = ", now or earlier" if report.statistics.gaps is not None else ""
     rate = f"embedding {_rate(embed.samples, embed.seconds)}" if embed else ""
     return [
         Card(
@@ -275,7 +279,7 @@ def cards(report: Report) -> list[Card]:
         Card(
             "Worst covered image",
             f"{chosen.max:.2f}" if chosen.n else "—",
-            f"from the nearest selected one; a random choice: {drawn.max:.2f}"
+            f"from the nearest selected one{now}; a random choice: {drawn.max:.2f}"
             if chosen.n
             else "nothing was selected",
         ),

@@ -12,7 +12,7 @@ from lightly_fs.config import load_config
 from lightly_fs.datapool.exporting import export_pool
 from lightly_fs.datapool.importing import import_embeddings
 from lightly_fs.datapool.opening import open_pool, read_pool
-from lightly_fs.errors import ArtifactError, DatasourceError
+from lightly_fs.errors import ArtifactError, ConfigError, DatasourceError
 from lightly_fs.types import ModelInfo, Stage
 from tests.clips import write_clip
 from tests.images import jpeg, scene
@@ -144,3 +144,45 @@ def test_an_input_that_changes_while_it_is_copied_needs_a_new_run(place, how, po
     copies = {path.stem for path in (second.directory / "data/sampled").iterdir()}
     assert copies == {name.rpartition(".")[0] for name in chosen}
     assert len(copies) == 6
+
+
+def test_an_image_and_a_frame_of_the_same_name_never_meet_in_a_pool(place):
+    name = "v-00-mp4.png"
+    images = place.top / "images"
+    images.mkdir()
+    (images / name).write_bytes(jpeg(scene(1)))
+    videos = place.input / "v.mp4"
+
+    place.run("datapool.name=videos", "run_directory=first")
+    with place.pool("videos") as pool:
+        before = samples(pool)
+    shutil.move(videos, place.top / "v.mp4")
+    shutil.copy(images / name, place.input / name)
+    place.run("datapool.name=videos", "run_directory=second")
+    with place.pool("videos") as pool:
+        assert samples(pool) == before  # the image is refused, as beside the video itself
+
+    place.run("datapool.name=images", "run_directory=third")
+    (place.input / name).unlink()
+    shutil.move(place.top / "v.mp4", videos)
+    with pytest.raises(ConfigError, match=f"holds the image `{name}`"):
+        place.run("datapool.name=images", "run_directory=fourth")
+    assert not (place.output / "fourth").exists()
+    place.run("datapool.name=images", "run_directory=fifth", "datasource.process_all=True")
+    with place.pool("images") as pool:
+        names = [one[0] for one in samples(pool)]
+    assert len(names) == len(set(names))
+
+
+def test_what_states_leave_behind_is_neither_deleted_nor_taken_for_nothing(place):
+    place.run("datapool.name=pool", "run_directory=first")
+    parts = sorted(path.name for path in place.top.glob("pool/samples/*"))
+    (state,) = (place.top / "pool/states").glob("*.json")
+    state.rename(place.top / state.name)
+
+    with pytest.raises(ArtifactError, match="there is none in states/"):
+        place.run("datapool.name=pool", "run_directory=second")
+    assert sorted(path.name for path in place.top.glob("pool/samples/*")) == parts
+
+    shutil.move(place.top / state.name, state)
+    assert place.run("datapool.name=pool").nothing_new

@@ -219,6 +219,21 @@ def test_new_files_that_hold_nothing_new_are_remembered(tmp_path):
     assert place.run("fourth").nothing_new
 
 
+def test_a_fraction_of_one_new_image_is_none_and_said(tmp_path, caplog):
+    place = Place(tmp_path, range(6))
+    place.run("first", "stopping_condition.n_samples=0.5")
+    place.add([20])
+    second = place.run("second", "stopping_condition.n_samples=0.5")
+
+    assert second.counts.selected == 0
+    (told,) = [line for line in caplog.messages if line.startswith("nothing was selected")]
+    assert told == (
+        "nothing was selected of 1 image, 0 duplicates: stopping_condition.n_samples=0.5 of 1 "
+        "rounds down to 0; give a whole number as stopping_condition.n_samples, or a larger "
+        "fraction"
+    )
+
+
 def test_the_same_budget_adds_again_unless_it_counts_all(tmp_path):
     place = Place(tmp_path, range(10))
     place.run("first", "stopping_condition.n_samples=0.4")

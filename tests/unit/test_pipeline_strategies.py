@@ -1,6 +1,7 @@
 """A run with `selection_config`: every input of the bucket reaches the strategies."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,13 @@ import pytest
 from lightly_fs import pipeline
 from lightly_fs.artifacts import read_list
 from lightly_fs.config import load_config
-from lightly_fs.errors import ConfigError, DatasourceError, LightlyFSError, ModelError
+from lightly_fs.errors import (
+    ArtifactError,
+    ConfigError,
+    DatasourceError,
+    LightlyFSError,
+    ModelError,
+)
 from lightly_fs.types import Stage
 from tests.unit.annotated import N, cars, draw, filename, temperature
 from tests.unit.cli.command import lightly_fs
@@ -322,3 +329,58 @@ def test_invalid_annotation_files_are_named_and_the_run_goes_on(tmp_path):
         ".lightly/predictions/boxes/street/003.json",
     ]
     assert all(row["reason"] for row in invalid)
+
+
+def warned(caplog) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+
+
+def test_annotations_of_nothing_are_counted_and_the_first_is_named(tmp_path, caplog):
+    bucket = draw(tmp_path / "bucket")
+    source = (bucket / ".lightly/predictions/boxes/street/003.json").read_text()
+    for name in ("predictions/boxes/streets/003", "predictions/boxes/street/0003", "metadata/x"):
+        path = bucket / f".lightly/{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source.replace("street/003.png", f"{name}.png"))
+    # A duplicate has no vote, and its files are not lost.
+    shutil.copy(bucket / "street/003.png", bucket / "street/copy.png")
+    shutil.copy(
+        bucket / ".lightly/metadata/street/003.json", bucket / ".lightly/metadata/street/copy.json"
+    )
+    count = len([*(bucket / ".lightly/predictions/boxes").rglob("*.json")]) - 1
+    described = len([*(bucket / ".lightly/metadata").rglob("*.json")]) - 1
+    entries = (
+        entry(COUNT, type="WEIGHTS"),
+        entry(metadata("weather.temperature"), type="WEIGHTS"),
+    )
+
+    select(bucket, tmp_path / "out", *entries)
+
+    told = [line for line in warned(caplog) if "of this run" in line]
+    assert told == [
+        f"2 of {count} prediction files of `boxes` name no image or frame of this run, "
+        "the first is `.lightly/predictions/boxes/street/0003.json`",
+        f"1 of {described} metadata files names no image or frame of this run, "
+        "the first is `.lightly/metadata/x.json`",
+    ]
+    caplog.clear()
+    (tmp_path / "r.txt").write_text("street/00*\n")
+    more = ("relevant_filenames_file=r.txt", f"shared_dir={tmp_path}")
+    select(bucket, tmp_path / "relevant", *entries, more=more)
+    assert not [line for line in warned(caplog) if "of this run" in line]
+
+
+def test_a_fraction_that_rounds_to_nothing_is_named(bucket, tmp_path, caplog):
+    select(bucket, tmp_path / "out", DIVERSITY, proportion_samples=0.01)
+
+    (told,) = [line for line in warned(caplog) if line.startswith("nothing was selected")]
+    assert f"selection_config.proportion_samples=0.01 of {N} rounds down to 0; give a whole" in told
+
+
+def test_another_selection_is_named_first(bucket, tmp_path):
+    select(bucket, tmp_path / "out", DIVERSITY)
+    words_ = [f"input_dir={bucket}", f"output_dir={tmp_path / 'out'}", "run_directory=r", *QUICK]
+    pipeline.run(load_config(words(bucket, tmp_path / "out", DIVERSITY)), {})
+
+    with pytest.raises(ArtifactError, match=r"selection: `selection_config` is {.* there and None"):
+        pipeline.run(load_config([*words_, "stopping_condition.n_samples=3"]), {})

@@ -1,6 +1,7 @@
 """What looks at frames again: annotations, crops, a detector, training, exports."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,24 @@ def test_metadata_of_a_video_is_that_of_its_frames_but_for_their_own(folder, tmp
 
     assert result.selected[0] == "v/b-03-mkv.png"
     assert {frame_of(name) for name in result.selected} == {("v/b.mkv", i) for i in range(N)}
+
+
+def test_predictions_of_frames_that_there_are_not_are_told(folder, tmp_path, caplog):
+    root = shutil.copytree(folder, tmp_path / "in")
+    boxes = root / ".lightly/predictions/boxes/v"
+    text = (boxes / "a-04-mp4.json").read_text().replace('"v/a-04-mp4.png"', "null")
+    for name in ("a-20-mp4", "a-4-mp4", "a-05-mkv"):
+        (boxes / f"{name}.json").write_text(text)
+    task = {"type": "PREDICTIONS", "task": "boxes", "name": "CLASS_DISTRIBUTION"}
+    entry = {"input": task, "strategy": {"type": "BALANCE", "distribution": "UNIFORM"}}
+
+    run_on(root, tmp_path, "video.every_nth=4", until=Stage.SELECT, n_samples=3, strategies=[entry])
+
+    told = [line for line in caplog.messages if "of this run" in line]
+    assert told == [
+        "3 of 13 prediction files of `boxes` name no image or frame of this run, "
+        "the first is `.lightly/predictions/boxes/v/a-05-mkv.json`"
+    ]
 
 
 def test_objects_in_frames_are_cut_and_embedded(folder, tmp_path):

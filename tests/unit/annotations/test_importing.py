@@ -225,6 +225,31 @@ def test_one_bad_entry_of_a_coco_file_is_left_out_and_listed(tmp_path, key, entr
     assert invalid.reason.startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"skeleton": [[1, 2], [1, 9]]}, "skeleton: keypoint 9, but the category names 2; write"),
+        ({"keypoints": ["nose", "nose"]}, "keypoints: 'nose' is there twice; give each keypoint"),
+    ],
+)
+def test_a_coco_category_with_broken_keypoints_is_left_out_and_listed(tmp_path, more, reason):
+    good = {"id": 3, "name": "car", "keypoints": ["nose", "tail"], "skeleton": [[1, 2]]}
+    annotations = [one | {"keypoints": [1, 2, 2, 0, 0, 0]} for one in COCO["annotations"]]
+    content = {"categories": [good | {"id": 17, "name": "cat"} | more, good]}
+    path = tmp_path / "keypoints.json"
+    path.write_text(json.dumps(COCO | content | {"annotations": annotations}))
+
+    found = import_coco_keypoints(path, NAMES, task="t", below="in")
+
+    assert found.schema.category_names == ("car",)
+    assert len(found.categories) == 1
+    assert [one.reason.split(";")[0] for one in found.invalid] == [
+        f"$.categories[0].{reason}".split(";")[0],
+        "$.annotations[0].category_id: 17 is none of `categories`",
+    ]
+    assert found.invalid[0].reason.startswith(f"$.categories[0].{reason}")
+
+
 def test_an_image_whose_coco_annotations_are_all_bad_has_no_labels(tmp_path):
     path = tmp_path / "instances.json"
     bad = {"id": 3, "image_id": 5, "category_id": 3, "bbox": [1, 2]}
@@ -356,6 +381,7 @@ PLACED = 'left="5" top="3" width="3" height="2"'
         (f'<mask label="cat" {PLACED}/>', "mask[1]/@rle: 0 pixels, but its box has 6; write run"),
         ('<mask label="cat" rle="6" left="5"/>', "mask[1]/@top: missing; write it in pixels"),
         (f'<mask label="cat" rle="6" {PLACED.replace("3", "2.5")}/>', "mask[1]/@top: '2.5' is no"),
+        (f'<mask label="cat" rle="6" {PLACED}/>', "mask[1]/@rle: no pixel is set; write run"),
         (
             f'<mask label="cat" rle="6" {PLACED.replace("5", "6")}/>',
             "mask[1]: 3 x 2 pixels at 6",
@@ -495,15 +521,23 @@ def test_yolo_labels_and_predictions(folder):
         ("0.5 0.5 0.5 0.1 0.1", "line 2: class 0.5 of 2; name every class in `categories`"),
         ("0 120 80 30 30", "line 2: values outside of 0 to 1; write"),
         ("0 nan 0.5 0.1 0.1", "line 2: values outside of 0 to 1; write"),
+        ("0 0.5 0.5 0.1 0.1 80", "line 2: values outside of 0 to 1; write"),
+        ("0 0.5 0.5 0.1 0.1 0.1 0.1 nan", "line 2: values outside of 0 to 1; write"),
+        ("0 0.5 0.5 0.1 0.1 0.1 inf", "line 2: corners that are no place; write"),
+        ("0 1.5 0.5 1.6 0.5 1.6 0.6", "line 2: outside of the image of 9 x 9 pixels; write"),
     ],
 )
 def test_broken_yolo_lines_are_listed(folder, line, reason):
     good = "0 0.5 0.5 0.1 0.1\n"
-    found = yolo(folder, {"labels/0.txt": good + line, "labels/1.txt": good}, [(9, 9), (9, 9)])
+    texts = {"labels/0.txt": f"{good}{line}\n{good}", "labels/1.txt": f"\n{line}"}
+    found = yolo(folder, texts, [(9, 9), (9, 9)])
 
-    assert found.invalid[0].path == "labels/0.txt"
-    assert found.invalid[0].reason.startswith(reason)
-    assert found.predicted.tolist() == [False, True]
+    first, second = found.invalid
+    assert (first.path, second.path) == ("labels/0.txt", "labels/1.txt")
+    assert first.reason.startswith(reason)
+    assert second.reason == first.reason
+    assert found.offsets.tolist() == [0, 2, 2]
+    assert found.predicted.tolist() == [True, False]
 
 
 def test_only_broken_yolo_files_are_an_error(folder):

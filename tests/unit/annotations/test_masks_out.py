@@ -170,6 +170,25 @@ def test_masks_that_show_nothing_are_left_out_with_a_warning(mask, said, caplog)
         assert f"a mask of `a.jpg` {said}" in caplog.text
 
 
+@pytest.mark.parametrize("mask", [[20], [2, 1]])
+def test_masks_that_show_nothing_are_left_out_with_their_box(mask, caplog, folder):
+    box = (1.0, 1.0, 2.0, 2.0)
+    some = [PredictedObject(0, 1.0, box, mask=one) for one in (mask, [5, 15])]
+    image = export.ExportedImage("a.jpg", 5, 4, None, some)
+    chosen = export.Export([image], TaskSchema("t", TaskType.INSTANCE_SEGMENTATION, CATEGORIES))
+
+    ((name, content),) = export.coco(chosen)
+    (_, tasks), _ = export.label_studio(chosen)
+
+    (folder.root / name).write_bytes(content)
+    back = import_coco_masks(folder.root / name, ["a.jpg"], task="t")
+    assert back.mask(0).tolist() == [5, 15]
+    assert not back.invalid
+    assert len(back.categories) == 1
+    assert len(json.loads(tasks)[0]["predictions"][0]["result"]) == 1
+    assert caplog.text.count("the object is left out") == 2
+
+
 def test_an_object_without_a_mask_is_not_left_out_silently(caplog):
     one = PredictedObject(0, 1.0, (1, 1, 2, 2))
     image = export.ExportedImage("a.jpg", 5, 4, None, [one])

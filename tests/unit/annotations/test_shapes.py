@@ -143,8 +143,9 @@ def test_the_line_of_a_mask(folder):
     [
         ("0 0.1 0.1 0.5 0.5", "line 2: a box has no mask; import the boxes as `yolo`"),
         ("0 0.1 0.1 0.5 0.5 0.9", "line 2: a box has no mask"),
-        ("0 0.1 0.1 0.5 0.5 nan 0.5", "line 2: values outside of 0 to 1; write"),
-        ("0 0.1 0.1 0.5 0.5 1.5 0.5", "line 2: values outside of 0 to 1; write"),
+        ("0 0.1 0.1 0.5 0.5 nan 0.5", "line 2: corners that are no place; write"),
+        ("0 0.1 0.1 0.5 0.5 1e300 0.5", "line 2: corners that are no place; write"),
+        ("0 0.1 0.1 0.5 0.5 0.1 0.5 1.5", "line 2: values outside of 0 to 1; write"),
         ("0 1.005 0.1 1.01 0.1 1.01 0.9", "line 2: outside of the image of 40 x 30 pixels; write"),
         ("2 0.1 0.1 0.5 0.5 0.1 0.5", "line 2: class 2 of 2; name every class"),
     ],
@@ -164,8 +165,27 @@ def test_broken_lines_are_listed(folder, line, reason):
 
     (invalid,) = found.invalid
     assert (invalid.path, invalid.reason[: len(reason)]) == ("labels/b.txt", reason)
-    assert found.predicted.tolist() == [False, True, False]
-    assert found.scores.tolist() == [0.5]
+    assert found.predicted.tolist() == [True, True, False]
+    assert found.scores.tolist() == [0.5, 0.5]
+
+
+def test_what_sticks_out_of_the_image_is_cut_off(folder):
+    write([("labels/b.txt", b"0 -0.1 0.5 0.5 0.5 0.5 1.5 -0.1 1.5\n")], folder.root)
+
+    masks, boxes = (
+        import_yolo(
+            *(folder.files, NAMES[:1], np.array([[8, 4]])),
+            task="t",
+            categories=["a"],
+            path_of=exported_label_path,
+            masks=masked,
+        )
+        for masked in (True, False)
+    )
+
+    rows = ["".join(map(str, row)) for row in rle.decode(masks.mask(0), 4, 8).astype(int).tolist()]
+    assert rows == ["00000000", "00000000", "11110000", "11110000"]
+    assert boxes.boxes == pytest.approx(np.array([[-0.8, 2, 4.8, 4]]))
 
 
 def test_polygons_that_cross_themselves_have_their_odd_parts(folder):

@@ -1,6 +1,7 @@
 """`lightly-fs datapool` as a person or a program meets it."""
 
 import json
+import re
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -32,6 +33,7 @@ def test_show_tells_what_it_holds(pool):
     done = lightly_fs("datapool", "show", str(pool), "--verify")
 
     assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"verified: 4 files of [\d,]+ bytes, each as it was written\n", done.stderr)
     facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert facts["location"] == str(pool)
     assert facts["model"] == "bundled, weights 00ff, 4 dimensions"
@@ -107,6 +109,22 @@ def test_out_and_in_again(pool, tmp_path):
         *("--format", "filenames"),
     )
     assert names.stdout == "a.jpg\nc.jpg\nd.jpg\nv-2-mp4.png\n"
+
+
+def test_an_import_without_a_model_says_what_follows(pool, tmp_path):
+    out, model, place = tmp_path / "out.csv", tmp_path / "model.json", str(tmp_path / "other")
+    model.write_text(json.dumps({name: getattr(MODEL, name) for name in MODEL.__slots__}))
+    lightly_fs("datapool", "export", str(pool), "--out", str(out))
+
+    said = lightly_fs("datapool", "import", place, str(out))
+    assert (said.returncode, said.stdout.startswith("state 1: ")) == (0, True)
+    assert "no run adds to them until datasource.process_all=True" in said.stderr
+    assert f"`lightly-fs datapool reset {place}` and import again with --model" in said.stderr
+
+    assert lightly_fs("datapool", "reset", place).returncode == 0
+    again = lightly_fs("datapool", "import", place, str(out), "--model", str(model))
+    assert (again.returncode, again.stderr) == (0, "")
+    assert as_json("show", place)[1]["model"]["name"] == MODEL.name
 
 
 @pytest.mark.parametrize(("words", "video"), [((), "v.mp4"), (("--images",), "")])

@@ -67,7 +67,12 @@ def test_a_dash_is_stdout(places):
         (("--format", "coco", "--task", "dett"), 4, "does not list the task `dett`", "`det`"),
         (("--format", "coco", "--out", "-", "--json"), 2, "either", "--out PATH"),
         (("--format", "yolo", "--out", "-", "--task", "det"), 2, "more than one", "--out DIR"),
-        (("--format", "filenames", "--out", "/no/such/dir"), 4, "/no/such/dir", "folder above"),
+        (
+            ("--format", "filenames", "--out", "/no/such/dir"),
+            4,
+            "--out `/no/such/dir`",
+            "folder above",
+        ),
     ],
 )
 def test_errors_name_the_thing_and_the_fix(places, words, code, message, hint):
@@ -112,6 +117,19 @@ def test_labels_go_in_and_are_refused_the_second_time(places, tmp_path):
     assert json.loads(replaced.stdout)["labelled"] == 4
     tasks = json.loads((tmp_path / "in/.lightly/predictions/tasks.json").read_bytes())
     assert tasks == ["det", "labels"]
+
+
+@pytest.mark.parametrize("out", ["given", ""])
+def test_labels_that_cannot_be_written_name_the_place(tmp_path, out):
+    place = tmp_path / "none" / "x"
+    (tmp_path / "c.json").write_text("{}")
+    words = ("import-labels", "coco", str(tmp_path / "c.json"), "--task", "labels", "--input-dir")
+    given = (*words, str(tmp_path), "--out", str(place)) if out else (*words, str(place))
+
+    done = lightly_fs(*given)
+
+    assert done.returncode == 4
+    assert f"{'--out' if out else 'input_dir'} `{place}` cannot be created" in done.stderr
 
 
 def test_labels_that_are_left_out_are_listed(places, tmp_path):

@@ -81,8 +81,8 @@ def test_a_killed_update_leaves_the_old_or_the_new_state(
     assert child.returncode == FINISHED
     assert seen == sorted(seen)  # once new, it stays new
     committed = sum(not one for one in seen)
-    assert committed == (2 if mode == "after" else 3)  # samples, files, and then the state
-    assert len(seen) == (3 if keep_history else 6)  # without history, three files are deleted
+    assert committed == (3 if mode == "after" else 4)  # the mark, samples, files, and the state
+    assert len(seen) == (5 if keep_history else 8)  # without history, three files are deleted
 
 
 @pytest.mark.slow
@@ -114,6 +114,6 @@ def test_a_killed_first_update_leaves_nothing_or_its_state(tmp_path, mode):
 
     assert child.returncode == FINISHED
     assert seen == sorted(seen)
-    # Samples, files, the mark, the state; and the mark is deleted.
+    # The mark, samples, files, the state; and the mark is deleted.
     assert (len(seen), seen.count(False)) == (5, 3 if mode == "after" else 4)
     assert not list(folder.glob("states/*.begun"))

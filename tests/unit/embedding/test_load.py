@@ -156,6 +156,19 @@ def test_an_embeddings_file_takes_the_place_of_a_model(config, tmp_path):
     assert embedder.embed(pixels(1, 128), ["a.jpg"]).tolist() == [[1.5]]
 
 
+@pytest.mark.parametrize(
+    ("device", "error", "message"),
+    [
+        ("nonsense", ConfigError, "device=nonsense is unknown"),
+        ("cuda:99", ModelError, "device=cuda:99, but torch sees"),
+    ],
+)
+def test_the_device_is_checked_where_no_model_runs(config, tmp_path, device, error, message):
+    (tmp_path / "v.csv").write_text("filenames,embedding_0,labels\na.jpg,1.5,0\n")
+    with pytest.raises(error, match=message):
+        load_embedder(config(embeddings="v.csv", device=device), ["a.jpg"])
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_missing_cuda_device_names_the_way_out(config):
     with pytest.raises(ModelError, match="device=cuda, but torch sees no CUDA devices") as caught:

@@ -10,7 +10,7 @@ import pytest
 
 from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.pipeline.datapool import PoolOutcome
-from lightly_fs.report import build_report, maps, statistics
+from lightly_fs.report import ReportInput, build_report, maps, statistics
 from lightly_fs.report.datapool import DatapoolFacts
 from lightly_fs.report.figures import draw
 from lightly_fs.report.html import render_html
@@ -239,3 +239,69 @@ def test_what_the_pipeline_knows_of_a_datapool_is_what_the_report_is_given():
     report = build_report(run)
     text = " ".join(text_of(render_pdf(report, draw(report))).split())
     assert "Selected before 5 Of files that changed, decided anew −1" in text  # noqa: RUF001
+
+
+def near(run: ReportInput) -> ReportInput:
+    """Return the run with a datapool whose samples lie among those of the run."""
+    noise = np.random.default_rng(4).normal(0, 0.05, run.vectors[::3].shape)
+    known = with_datapool(run, 20)
+    samples = (run.vectors[::3] + noise).astype(np.float32)
+    return replace(known, preselected=beside(run.vectors, samples))
+
+
+@pytest.fixture(scope="module")
+def crowded():
+    return build_report(near(a_run(60, 10, config={"n_example_images": 100})))
+
+
+def test_coverage_counts_what_was_selected_before_for_the_random_choice_too(crowded):
+    given, told = crowded.given, crowded.statistics
+    earlier = given.preselected.vectors
+    for rows, covered, alone in (
+        (crowded.sets.selected, told.covered.selected, told.covering.selected),
+        (crowded.sets.random, told.covered.random, told.covering.random),
+    ):
+        every = distances(given.vectors, np.concatenate([earlier, given.vectors[rows]]))
+        assert (covered.max, covered.mean) == pytest.approx((every.max(), every.mean()), abs=1e-6)
+        by_run = distances(given.vectors, given.vectors[rows])
+        assert (alone.max, alone.mean) == pytest.approx((by_run.max(), by_run.mean()), abs=1e-6)
+        assert covered.mean < alone.mean
+    assert told.covered.selected.max == crowded.datapool.after.max
+    # The JSON has the run's own selection apart from the datapool's.
+    written = json.loads(render_json(crowded))["datasetAnalysis"]["embeddingInformation"]
+    sets = written["distanceToCoverInput"]
+    assert sets["selected"]["metrics"]["mean"] == pytest.approx(
+        told.covering.selected.mean, rel=1e-5
+    )
+
+
+def test_all_that_is_said_of_coverage_is_of_the_whole_datapool():
+    run = a_run(60, 10)
+    # Only one candidate is not among what was selected before: little is left to cover.
+    known = np.delete(np.arange(60), run.selection.indices[0])
+    report = build_report(replace(run, preselected=beside(run.vectors, run.vectors[known])))
+    assert report.statistics.covering.selected.max > 0.5
+    assert report.statistics.covered.selected.max < 1e-6
+    figures = draw(report)
+    page = render_html(report, figures)
+    drawn = report.statistics.covered.random.max
+    assert f"from the nearest selected one, now or earlier; a random choice: {drawn:.2f}" in page
+    for shown in (text_of(render_pdf(report, figures)), page):
+        text = " ".join(shown.split())
+        assert "farther than 0.00 from one selected now or earlier" in text
+        assert "No image was removed for one that this run selected." in text
+        assert "farthest from every selected one" not in text
+
+
+def test_pairs_leave_out_what_an_earlier_selected_sample_is_nearer_to(crowded):
+    report, run = crowded, crowded.given
+    chosen = run.vectors[run.selection.indices]
+    before = distances(run.vectors, report.given.preselected.vectors)
+    now = distances(run.vectors, chosen)
+    removed = np.setdiff1d(np.arange(60), run.selection.indices)
+    stands = {row for row in removed.tolist() if now[row] <= before[row]}
+    assert {pair.removed for pair in report.pairs} == stands
+    assert 0 < len(stands) < len(removed)
+    assert {pair.removed for pair in report.replaced.values()} <= stands
+    text = " ".join(text_of(render_pdf(report, draw(report))).split())
+    assert "of those that none selected earlier is nearer to" in text

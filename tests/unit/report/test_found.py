@@ -2,8 +2,10 @@
 
 import pytest
 
-from lightly_fs.report.summary import found
+from lightly_fs.report import build_report
+from lightly_fs.report.summary import found, headline
 from lightly_fs.types import Counts
+from tests.unit.report.videos_made import of_videos
 
 
 def counts(inventory: int, videos: int, frames: int, unusable: int) -> Counts:
@@ -39,3 +41,15 @@ def test_the_headline_counts_images_and_frames(given, words):
     sums = counts(*given)
     assert sums.check() is None
     assert found(sums) == words
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (of_videos({}, 5, images=40), "5 of 40 images selected"),
+        (of_videos({"a.mp4": 50}, 5), "5 of 50 frames of 1 video selected"),
+        (of_videos({"a.mp4": 50}, 5, images=4), "5 selected of 4 images and 50 frames of 1 video"),
+    ],
+)
+def test_the_title_does_not_read_as_if_frames_were_selected_of_the_images(given, words):
+    assert headline(build_report(given)) == words
