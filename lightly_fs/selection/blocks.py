@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightly_fs.cpus import usable_cpus
 from lightly_fs.selection import diversity, group_kernels, kernels, queue_kernels
 from lightly_fs.selection.balance import LabelBalance
 from lightly_fs.selection.distances import slack, squared_lengths
@@ -26,7 +25,7 @@ from lightly_fs.selection.nearest import Nearest
 from lightly_fs.selection.objective import logarithm
 from lightly_fs.selection.objects import largest_of, ownership
 from lightly_fs.selection.pool import members_of
-from lightly_fs.selection.products import Comparison, Factors, compare, rounding_pays
+from lightly_fs.selection.products import Compares, Factors, compare, comparisons_for, rounding_pays
 from lightly_fs.selection.scan import champion
 from lightly_fs.selection.score import TERMS_AT_ONCE
 from lightly_fs.selection.workers import Workers
@@ -72,10 +71,9 @@ class Blocks:
         most = max(float(self.norms.max()), float(given.max(initial=0)))
         n_centres = len(self.spread.preselected) + score.limit
         rounding = rounding_pays(self.vectors.size * n_centres, most)
-        self.comparisons = [
-            Comparison(self.vectors.shape[1], CENTRES_AT_ONCE, rounding=rounding)
-            for _ in range(usable_cpus())
-        ]
+        self.comparisons = comparisons_for(
+            self.vectors.shape[1], rounding=rounding, n_centres=CENTRES_AT_ONCE
+        )
         self.balances = _balances(score)
         n_groups = len(self.balances.members)
         self.offsets = np.zeros(n_groups)
@@ -189,7 +187,7 @@ class Blocks:
                 start = stop
         return rows
 
-    def _show(self, comparison: Comparison, rows: NDArray[np.int64], factors: Factors) -> None:
+    def _show(self, comparison: Compares, rows: NDArray[np.int64], factors: Factors) -> None:
         """Bring the distances and keys of rows up to date with the centres."""
         vectors = comparison.gather(self.vectors, self._real(rows))
         block = self._rows(rows, vectors)

@@ -204,7 +204,9 @@ class FarthestFirst:
             limit=self.score.limit,
             min_distance=spread.strategy.minimum_distance,
         )
-        picks = farthest_first(candidates, self.progress)
+        # Tiles are small: what the way to a GPU costs was not measured, so only who asks gets it.
+        device = "cpu" if self.score.device == "auto" else self.score.device
+        picks = farthest_first(candidates, self.progress, device)
         self.rows = picks.rows.tolist()
         self.squared = picks.squared[:, None].tolist()
         return bool(self.rows)

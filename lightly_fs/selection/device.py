@@ -102,6 +102,8 @@ class DeviceComparison:
         columns_at_once: Of how many centres estimates are made at once; halved until they fit.
     """
 
+    rounding = False
+
     def __init__(self, dimensions: int, device: torch.device) -> None:
         self.device = device
         self.rows_at_once = ROWS_AT_ONCE

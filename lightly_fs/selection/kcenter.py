@@ -22,19 +22,21 @@ class Picks(NamedTuple):
     squared: NDArray[np.float64]
 
 
-def farthest_first(candidates: Candidates, progress: Progress) -> Picks:
+def farthest_first(candidates: Candidates, progress: Progress, device: str = "cpu") -> Picks:
     """Pick the farthest candidate until `limit`, or until it is nearer than `min_distance`.
 
     Ties go to the lowest row. Without preselected samples the first pick is the candidate farthest
-    from the mean, at distance inf.
+    from the mean, at distance inf. The picks do not depend on the device that makes the products
+    (`device.on_device`).
     """
     if candidates.limit == 0:
         return Picks(np.empty(0, np.int64), np.empty(0))
     if is_small(candidates.vectors, len(candidates.preselected) + candidates.limit):
         return scan(candidates)
+    from lightly_fs.selection.device import on_device
     from lightly_fs.selection.lazy import Search
 
-    return Search(candidates).run(progress)
+    return on_device(device, lambda where: Search(candidates, where).run(progress))
 
 
 def scan(candidates: Candidates) -> Picks:

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightly_fs.cpus import usable_cpus
 from lightly_fs.selection import kernels
 from lightly_fs.selection.distances import farthest_from_mean, slack, squared_lengths
 from lightly_fs.selection.kcenter import Picks
 from lightly_fs.selection.pick_kernels import Rivals, pick
-from lightly_fs.selection.products import Comparison, Factors, compare, rounding_pays
+from lightly_fs.selection.products import Compares, Factors, compare, comparisons_for, rounding_pays
 from lightly_fs.selection.workers import Workers
 from lightly_fs.types import Progress, Stage
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from lightly_fs.selection.candidates import Candidates
@@ -52,7 +52,7 @@ class Search:
         seen: (N,) int64 how many of the centres, in order, `best` takes into account.
     """
 
-    def __init__(self, candidates: Candidates) -> None:
+    def __init__(self, candidates: Candidates, device: torch.device | None = None) -> None:
         self.candidates = candidates
         self.vectors = candidates.vectors
         self.norms = squared_lengths(self.vectors)
@@ -60,11 +60,12 @@ class Search:
         self.block = block_rows(*self.vectors.shape)
         self.best = np.full(len(self.vectors), np.inf)
         self.seen = np.zeros(len(self.vectors), np.int64)
-        rounding = self._rounding_pays()
-        self.comparisons = [
-            Comparison(self.vectors.shape[1], CENTRES_AT_ONCE, rounding=rounding)
-            for _ in range(usable_cpus())
-        ]
+        self.comparisons = comparisons_for(
+            self.vectors.shape[1],
+            rounding=self._rounding_pays(),
+            device=device,
+            n_centres=CENTRES_AT_ONCE,
+        )
         self.picks = np.empty(candidates.limit, np.int64)
         self.squared = np.empty(candidates.limit)
         self.made = 0
@@ -136,7 +137,7 @@ class Search:
         return kernels.Rows(vectors, self.norms[rows], self.best[rows], nearest)
 
     def _see(self, rows: NDArray[np.int64], centres: kernels.Centres) -> None:
-        def see(comparison: Comparison, some: NDArray[np.int64], factors: Factors) -> None:
+        def see(comparison: Compares, some: NDArray[np.int64], factors: Factors) -> None:
             block = self._rows(some, comparison.gather(self.vectors, some))
             comparison.see(block, factors)
             self.best[some] = block.best

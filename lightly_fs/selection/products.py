@@ -124,6 +124,7 @@ class Compares(Protocol):
 
     rows_at_once: int
     centres_at_once: int
+    rounding: bool
 
     def gather(
         self, vectors: NDArray[np.float32], rows: NDArray[np.int64]
@@ -142,17 +143,33 @@ class Compares(Protocol):
     ) -> Iterator[Pairs]: ...
 
 
-def workers_for(
-    dimensions: int, *, rounding: bool, device: torch.device | None
-) -> Workers[Compares]:
-    """Return one thread for each CPU, or the one that leaves products to a device."""
+def comparisons_for(
+    dimensions: int,
+    *,
+    rounding: bool,
+    device: torch.device | None = None,
+    n_centres: int = CENTRES_AT_ONCE,
+) -> list[Compares]:
+    """Return one for each CPU, or the one that leaves products to a device.
+
+    Args:
+        dimensions: Of the vectors.
+        rounding: Whether to begin with products in bfloat16.
+        device: None for the CPU.
+        n_centres: How many centres a thread compares at once.
+    """
     if device is not None:
         from lightly_fs.selection.device import DeviceComparison
 
-        return Workers([DeviceComparison(dimensions, device)])
-    return Workers(
-        [Comparison(dimensions, CENTRES_AT_ONCE, rounding=rounding) for _ in range(usable_cpus())]
-    )
+        return [DeviceComparison(dimensions, device)]
+    return [Comparison(dimensions, n_centres, rounding=rounding) for _ in range(usable_cpus())]
+
+
+def workers_for(
+    dimensions: int, *, rounding: bool, device: torch.device | None
+) -> Workers[Compares]:
+    """Return the threads of `comparisons_for`."""
+    return Workers(comparisons_for(dimensions, rounding=rounding, device=device))
 
 
 class Comparison:
@@ -244,10 +261,10 @@ class Comparison:
 
 
 def compare(
-    workers: Workers[Comparison],
+    workers: Workers[Compares],
     rows: NDArray[np.int64],
     centres: kernels.Centres,
-    see: Callable[[Comparison, NDArray[np.int64], Factors], None],
+    see: Callable[[Compares, NDArray[np.int64], Factors], None],
 ) -> None:
     """Let every thread see some of the rows, a tile at a time; they do not depend on one another.
 
@@ -258,11 +275,11 @@ def compare(
         see: Called with a thread's comparison, as many rows as it compares at once, and the
             centres ready to be multiplied with.
     """
-    rounding = any(comparison.rounding for comparison in workers.tools)
+    coarsest = max(workers.tools, key=lambda comparison: comparison.rounding)
     # In a worker too: torch would start threads for this one, which then wait in a loop.
-    (factors,) = workers.each(lambda _, given: Factors.of(given, rounding=rounding), [centres])
+    (factors,) = workers.each(lambda _, given: coarsest.factors(given), [centres])
 
-    def see_part(comparison: Comparison, part: NDArray[np.int64]) -> None:
+    def see_part(comparison: Compares, part: NDArray[np.int64]) -> None:
         for start in range(0, len(part), comparison.rows_at_once):
             see(comparison, part[start : start + comparison.rows_at_once], factors)
 

@@ -13,13 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightly_fs.selection import device, distances, gain_bounds, kernels, typicality
+from lightly_fs.selection import device, distances, gain_bounds, kernels, lazy, typicality
 from lightly_fs.selection.choose import choose
 from lightly_fs.selection.device import DeviceComparison
 from lightly_fs.selection.distances import squared_lengths
 from lightly_fs.selection.near_duplicates import find_near_duplicates
 from lightly_fs.selection.pool import Embeddings, Pool
-from lightly_fs.selection.strategies import Limits, Representativeness, Typicality
+from lightly_fs.selection.strategies import Diversity, Limits, Representativeness, Typicality
 from lightly_fs.types import silent
 
 from .brute_force import KINDS, dataset, datasets, names
@@ -167,6 +167,28 @@ def test_nearest_centres_agree_with_threads_to_the_last_bit(where, kind):
 
     assert found.best.tobytes() == expected.best.tobytes()
     np.testing.assert_array_equal(found.nearest, expected.nearest)
+
+
+@pytest.mark.parametrize("where", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("preselected", [0, 30])
+def test_farthest_first_agrees_with_numpy_to_the_last_bit(where, kind, preselected, monkeypatch):
+    vectors = dataset(kind, 900, 16, seed=6)
+    earlier = dataset(kind, preselected, 16, seed=7)
+    pool = Pool(names(900), {"e": Embeddings(vectors, preselected=earlier)})
+    plain = choose(pool, [Diversity("e")], Limits(80), device="cpu")
+    monkeypatch.setattr(distances, "SMALL_TERMS", -1)
+    monkeypatch.setattr(lazy, "PICKS_AT_ONCE", 10)
+    monkeypatch.setattr(lazy, "CENTRES_AT_ONCE", 16)
+    monkeypatch.setattr(lazy, "block_rows", lambda *_: 150)
+    with products_on(where, 100):
+        found = choose(pool, [Diversity("e")], Limits(80), device=where)
+    with products_on(where), tiles_of_at_most(0) as asked:  # falls back to the CPU at once
+        fallen = choose(pool, [Diversity("e")], Limits(80), device=where)
+
+    assert asked
+    assert found.indices.tolist() == fallen.indices.tolist() == plain.indices.tolist()
+    assert found.distances.tobytes() == fallen.distances.tobytes() == plain.distances.tobytes()
 
 
 def test_tiles_are_halved_until_they_fit(monkeypatch, caplog):
