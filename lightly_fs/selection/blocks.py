@@ -28,12 +28,15 @@ from lightly_fs.selection.pool import members_of
 from lightly_fs.selection.products import Compares, Factors, compare, comparisons_for, rounding_pays
 from lightly_fs.selection.scan import champion
 from lightly_fs.selection.score import TERMS_AT_ONCE
-from lightly_fs.selection.workers import Workers
+from lightly_fs.selection.workers import Alone, Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lightly_fs.selection.score import Score
+
+PAIRS_ALONE = 1 << 20
+"""So many are compared in milliseconds, which threads would take to start."""
 
 
 class Blocks:
@@ -176,7 +179,8 @@ class Blocks:
         """Show the rows the centres they have not seen; return those that lead their group."""
         n_centres = len(self.spread.preselected) + len(self.centres)
         start = int(self.seen[rows].min())
-        with Workers(self.comparisons) as workers:
+        few = len(rows) * (n_centres - start) <= PAIRS_ALONE
+        with (Alone if few else Workers)(self.comparisons) as workers:
             while start < n_centres and len(rows):
                 stop = min(start + CENTRES_AT_ONCE, n_centres)
                 stale = rows[self.seen[rows] < stop]

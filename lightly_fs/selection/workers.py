@@ -6,11 +6,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from typing import Self
@@ -34,7 +35,9 @@ class Workers(Generic[Tool]):
         self.count = len(tools)
 
     def __enter__(self) -> Self:
-        self._limits = threadpool_limits(1, "blas")
+        self._limits = _libraries(with_torch="torch" in sys.modules).limit(
+            limits=1, user_api="blas"
+        )
         self._pool = ThreadPoolExecutor(self.count, "compare", initializer=one_thread)
         return self
 
@@ -73,10 +76,33 @@ class Workers(Generic[Tool]):
             self._free.put(tool)
 
 
+class Alone(Workers[Tool]):
+    """The calling thread with the first tool: for work that takes less than to start threads."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        super().__init__(tools[:1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def each(self, task: Callable[[Tool, Item], Found], items: Iterable[Item]) -> Iterator[Found]:
+        """Yield what the task makes of each item, in order."""
+        return (task(self.tools[0], item) for item in items)
+
+
+@cache
+def _libraries(*, with_torch: bool) -> ThreadpoolController:  # noqa: ARG001 - the key
+    """Return the loaded libraries that have threads: to look for them takes milliseconds."""
+    return ThreadpoolController()
+
+
 def one_thread() -> None:
     """Keep torch from starting more threads for products that the calling thread makes."""
     if "torch" in sys.modules:
         import torch
 
         torch.get_num_threads()  # sets the number itself when a thread asks for the first time
-        threadpool_limits(1, "openmp")  # in this thread alone
+        _libraries(with_torch=True).limit(limits=1, user_api="openmp")  # in this thread alone
