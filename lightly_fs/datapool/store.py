@@ -66,7 +66,8 @@ class Store:
         Those of states, and of parts whose state is gone; what a killed process wrote does not
         count.
         """
-        return {*self.numbers(), *self._parts()} - (self._begun() - {*self.numbers()})
+        names = self._output.names(STATES)
+        return {*_by_number(names)} | (self._parts() - _begun(names))
 
     def newest(self) -> State:
         """Return the newest intact state; an empty one when none was ever committed.
@@ -80,7 +81,7 @@ class Store:
         if found is not None:
             return found
         torn = [f"{STATES}/{name}" for name in names if number_of(name) >= 0]
-        lost = {*self.numbers(), *self._parts()} - self._begun()
+        lost = ({*_by_number(names)} | self._parts()) - _begun(names)
         if lost:
             what = f"{torn[-1]} is not as it was written" if torn else f"there is none in {STATES}/"
             others = ", and none of the others is" if len(torn) > 1 else ""
@@ -112,9 +113,9 @@ class Store:
 
     def gone(self) -> list[int]:
         """Return the numbers of states of which parts are there, but no state any more."""
-        newest = self.newest_intact()
-        after = 0 if newest is None else newest.number
-        lost = {*self._parts()} - self._begun() - {*self.numbers()}
+        names, found = self._output.names(STATES), self.newest_intact()
+        after = 0 if found is None else found.number
+        lost = self._parts() - _begun(names) - {*_by_number(names)}
         return sorted(number for number in lost if number > after)
 
     def missing(self, number: int) -> ArtifactError:
@@ -200,7 +201,7 @@ class Store:
 
         By the mark, its parts are told from those of a state that is lost.
         """
-        if number not in self._begun():
+        if number not in _begun(self._output.names(STATES)):
             self._put(f"{STATES}/{number:06d}.begun", b"this state is being written\n")
             return
         for folder in (SAMPLES, FILES):
@@ -212,7 +213,7 @@ class Store:
     def commit(self, state: State) -> None:
         """Write a state: from now on it is the newest."""
         self._put(_state_name(state), state.encode())
-        for number in sorted(self._begun()):
+        for number in sorted(_begun(self._output.names(STATES))):
             self._delete(f"{STATES}/{number:06d}.begun")
 
     def drop_others(self, state: State) -> None:
@@ -235,11 +236,6 @@ class Store:
         named = _by_number(names)
         found = (self._intact(named[number]) for number in sorted(named, reverse=True))
         return next((state for state in found if state is not None), None)
-
-    def _begun(self) -> set[int]:
-        """Return the numbers of states that a process began to write and has not finished."""
-        found = (_BEGUN.fullmatch(name) for name in self._output.names(STATES))
-        return {int(one[1]) for one in found if one}
 
     def _parts(self) -> set[int]:
         """Return the numbers of the states that parts were written for."""
@@ -300,6 +296,12 @@ class Store:
             if without
             else f"put it back, or begin again: lightly-fs datapool reset {self.uri}",
         )
+
+
+def _begun(names: Sequence[str]) -> set[int]:
+    """Return the numbers of states that a process began to write and has not finished."""
+    found = (_BEGUN.fullmatch(name) for name in names)
+    return {int(one[1]) for one in found if one}
 
 
 def _by_number(names: Sequence[str]) -> dict[int, list[str]]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lightly_fs.artifacts import EmbeddedTable
 from lightly_fs.artifacts.preselected import Preselected
@@ -19,6 +17,7 @@ from lightly_fs.datapool.known import Known
 from lightly_fs.datapool.pool import Pool
 from lightly_fs.errors import ModelError
 from lightly_fs.selection.nearest import covering_distances
+from lightly_fs.workers import Workers
 
 _UNIT = 1e-3
 """How far from 1 the length of a vector that was scaled to unit length may be."""
@@ -51,9 +50,8 @@ def _nearest(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return what `covering_distances` does, by as many threads as there are processors."""
     parts = np.array_split(vectors, usable_cpus())
-    # Each thread makes its own products: those of a library would wait for one another in a loop.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(len(parts), "nearest") as threads:
-        found = list(threads.map(lambda part: covering_distances(part, preselected), parts))
+    with Workers([None] * len(parts)) as workers:
+        found = list(workers.each(lambda _, part: covering_distances(part, preselected), parts))
     distances, nearest = zip(*found, strict=True)
     return np.concatenate(distances), np.concatenate(nearest)
 

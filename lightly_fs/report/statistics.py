@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lightly_fs.artifacts.preselected import Preselected
 from lightly_fs.cpus import usable_cpus
+from lightly_fs.workers import Workers
 
 Numbers = NDArray[np.floating[Any]]
 
@@ -221,7 +219,8 @@ def nearest(
     best = np.full(len(queries), np.inf, np.float32)
     found = np.zeros(len(queries), np.int64)
 
-    def look_at(start: int, tile: NDArray[np.float32], norms: Numbers, rows: slice) -> None:
+    def look_at(_: None, item: tuple[int, NDArray[np.float32], Numbers, slice]) -> None:
+        start, tile, norms, rows = item
         scores = centred[rows] @ tile.T
         scores *= -2
         scores += norms
@@ -234,12 +233,11 @@ def nearest(
         found[rows] = np.where(better, here + start, found[rows])
 
     parts = [slice(first, first + _QUERIES) for first in range(0, len(queries), _QUERIES)]
-    # Each thread makes its own products: those of a library would wait for one another in a loop.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(usable_cpus(), "nearest") as pool:
+    with Workers([None] * usable_cpus()) as workers:
         for start in range(0, len(references), _TILE):
             tile = np.asarray(references[start : start + _TILE], np.float32) - middle
-            look = partial(look_at, start, tile, np.einsum("rd,rd->r", tile, tile))
-            list(pool.map(look, parts))
+            norms = np.einsum("rd,rd->r", tile, tile)
+            list(workers.each(look_at, [(start, tile, norms, part) for part in parts]))
     return _row_distances(queries, references, found), found
 
 

@@ -28,15 +28,12 @@ from lightly_fs.selection.pool import members_of
 from lightly_fs.selection.products import Compares, Factors, compare, comparisons_for, rounding_pays
 from lightly_fs.selection.scan import champion
 from lightly_fs.selection.score import TERMS_AT_ONCE
-from lightly_fs.selection.workers import Alone, Workers
+from lightly_fs.workers import Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lightly_fs.selection.score import Score
-
-PAIRS_ALONE = 1 << 20
-"""So many are compared in milliseconds, which threads would take to start."""
 
 
 class Blocks:
@@ -74,8 +71,8 @@ class Blocks:
         most = max(float(self.norms.max()), float(given.max(initial=0)))
         n_centres = len(self.spread.preselected) + score.limit
         rounding = rounding_pays(self.vectors.size * n_centres, most)
-        self.comparisons = comparisons_for(
-            self.vectors.shape[1], rounding=rounding, n_centres=CENTRES_AT_ONCE
+        self.workers = Workers(
+            comparisons_for(self.vectors.shape[1], rounding=rounding, n_centres=CENTRES_AT_ONCE)
         )
         self.balances = _balances(score)
         n_groups = len(self.balances.members)
@@ -179,16 +176,14 @@ class Blocks:
         """Show the rows the centres they have not seen; return those that lead their group."""
         n_centres = len(self.spread.preselected) + len(self.centres)
         start = int(self.seen[rows].min())
-        few = len(rows) * (n_centres - start) <= PAIRS_ALONE
-        with (Alone if few else Workers)(self.comparisons) as workers:
-            while start < n_centres and len(rows):
-                stop = min(start + CENTRES_AT_ONCE, n_centres)
-                stale = rows[self.seen[rows] < stop]
-                compare(workers, stale, self._centres(start, stop), self._show)
-                self.seen[stale] = stop
-                rows = rows[self.keys[rows] >= self.edges.key[self.groups[rows]]]
-                rows = rows[self.keys[rows] > -np.inf]
-                start = stop
+        while start < n_centres and len(rows):
+            stop = min(start + CENTRES_AT_ONCE, n_centres)
+            stale = rows[self.seen[rows] < stop]
+            compare(self.workers, stale, self._centres(start, stop), self._show)
+            self.seen[stale] = stop
+            rows = rows[self.keys[rows] >= self.edges.key[self.groups[rows]]]
+            rows = rows[self.keys[rows] > -np.inf]
+            start = stop
         return rows
 
     def _show(self, comparison: Compares, rows: NDArray[np.int64], factors: Factors) -> None:

@@ -18,7 +18,7 @@ from lightly_fs.selection.device import (
 )
 from lightly_fs.selection.distances import slack
 from lightly_fs.selection.heartbeat import Heartbeat
-from lightly_fs.selection.workers import Workers
+from lightly_fs.workers import Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

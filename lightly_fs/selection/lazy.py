@@ -19,8 +19,8 @@ from lightly_fs.selection.distances import farthest_from_mean, slack, squared_le
 from lightly_fs.selection.kcenter import Picks
 from lightly_fs.selection.pick_kernels import Rivals, pick
 from lightly_fs.selection.products import Compares, Factors, compare, comparisons_for, rounding_pays
-from lightly_fs.selection.workers import Workers
 from lightly_fs.types import Progress, Stage
+from lightly_fs.workers import Workers
 
 if TYPE_CHECKING:
     import torch

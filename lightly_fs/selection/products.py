@@ -19,7 +19,7 @@ from lightly_fs.cpus import usable_cpus
 from lightly_fs.selection import kernels
 from lightly_fs.selection.cell_kernels import Limit, Members, Pairs, near_pairs
 from lightly_fs.selection.distances import rounded_slack, slack
-from lightly_fs.selection.workers import Workers
+from lightly_fs.workers import Workers
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,8 @@ PAIRS_ON_CREDIT = 1 << 24
 """The first centres are nearest to many rows; this many pairs take a tenth of a second at most."""
 FEWEST_CENTRES = 64
 """Of fewer, one in a few is close to a row, and measuring counts for more than products."""
+PAIRS_HERE = 1 << 16
+"""So many take a millisecond at most, and to hand them to another thread a tenth of one."""
 PAIRS_IN_ROOM = 1 << 14
 CENTRES_AT_ONCE = 512
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
@@ -276,12 +278,14 @@ def compare(
             centres ready to be multiplied with.
     """
     coarsest = max(workers.tools, key=lambda comparison: comparison.rounding)
+    few = len(centres.norms) < FEWEST_CENTRES and len(rows) * len(centres.norms) <= PAIRS_HERE
+    each = workers.here if few else workers.each
     # In a worker too: torch would start threads for this one, which then wait in a loop.
-    (factors,) = workers.each(lambda _, given: coarsest.factors(given), [centres])
+    (factors,) = each(lambda _, given: coarsest.factors(given), [centres])
 
     def see_part(comparison: Compares, part: NDArray[np.int64]) -> None:
         for start in range(0, len(part), comparison.rows_at_once):
             see(comparison, part[start : start + comparison.rows_at_once], factors)
 
-    for _ in workers.each(see_part, np.array_split(rows, workers.count)):
+    for _ in each(see_part, [rows] if few else np.array_split(rows, workers.count)):
         pass

@@ -12,7 +12,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lightly_fs.selection import kernels, lazy, products, workers
+from lightly_fs import workers
+from lightly_fs.selection import kernels, lazy, products
 from lightly_fs.selection.candidates import Candidates
 from lightly_fs.selection.distances import rounded_slack, slack, squared_lengths
 from lightly_fs.selection.kcenter import scan

@@ -1,4 +1,4 @@
-"""Threads that compare tiles of samples, each with memory of its own."""
+"""Threads that make products of matrices, each its own ones."""
 
 from __future__ import annotations
 
@@ -24,21 +24,19 @@ Found = TypeVar("Found")
 class Workers(Generic[Tool]):
     """As many threads as there are tools, which hold what one task at a time may write to.
 
-    A context manager: meanwhile no product of matrices starts threads of its own.
+    While they work, no product of matrices starts threads of its own. They are started when they
+    are first needed, and end with the context, or with the last reference.
     """
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self.tools = tools
+        self.count = len(tools)
         self._free: SimpleQueue[Tool] = SimpleQueue()
         for tool in tools:
             self._free.put(tool)
-        self.count = len(tools)
+        self._pool = ThreadPoolExecutor(self.count, "worker", initializer=one_thread)
 
     def __enter__(self) -> Self:
-        self._limits = _libraries(with_torch="torch" in sys.modules).limit(
-            limits=1, user_api="blas"
-        )
-        self._pool = ThreadPoolExecutor(self.count, "compare", initializer=one_thread)
         return self
 
     def __exit__(
@@ -48,7 +46,6 @@ class Workers(Generic[Tool]):
         traceback: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._limits.restore_original_limits()
 
     def each(self, task: Callable[[Tool, Item], Found], items: Iterable[Item]) -> Iterator[Found]:
         """Yield what the task makes of each item, in order, a few items ahead.
@@ -56,6 +53,7 @@ class Workers(Generic[Tool]):
         Nothing of it runs any more when one of them has failed or the caller has had enough.
         """
         running: deque[Future[Found]] = deque()
+        limits = _libraries(with_torch="torch" in sys.modules).limit(limits=1, user_api="blas")
         try:
             for item in items:
                 running.append(self._pool.submit(self._do, task, item))
@@ -67,6 +65,11 @@ class Workers(Generic[Tool]):
             for future in running:
                 future.cancel()
             wait(running)
+            limits.restore_original_limits()
+
+    def here(self, task: Callable[[Tool, Item], Found], items: Iterable[Item]) -> Iterator[Found]:
+        """Do the same in the calling thread, for what takes less than to hand it over."""
+        return (self._do(task, item) for item in items)
 
     def _do(self, task: Callable[[Tool, Item], Found], item: Item) -> Found:
         tool = self._free.get()
@@ -74,23 +77,6 @@ class Workers(Generic[Tool]):
             return task(tool, item)
         finally:
             self._free.put(tool)
-
-
-class Alone(Workers[Tool]):
-    """The calling thread with the first tool: for work that takes less than to start threads."""
-
-    def __init__(self, tools: Sequence[Tool]) -> None:
-        super().__init__(tools[:1])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def each(self, task: Callable[[Tool, Item], Found], items: Iterable[Item]) -> Iterator[Found]:
-        """Yield what the task makes of each item, in order."""
-        return (task(self.tools[0], item) for item in items)
 
 
 @cache
