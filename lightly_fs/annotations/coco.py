@@ -17,7 +17,7 @@ from lightly_fs.annotations.files import InvalidFile
 from lightly_fs.annotations.labels import NO_CLASSES, Labels, NothingValidError
 from lightly_fs.annotations.objects import LABEL_SCORE, PredictedObject
 from lightly_fs.annotations.reading import InvalidContentError, decode, explained
-from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType
+from lightly_fs.annotations.tasks import Category, TaskSchema, TaskType, missing_keypoint
 from lightly_fs.errors import DatasourceError
 
 T = TypeVar("T")
@@ -329,9 +329,7 @@ def _category(given: _Category, at: str) -> Category:
         if twice := next((name for name, n in Counter(names).items() if n > 1), None):
             fix = "give each keypoint a name of its own"
             raise InvalidContentError(f"{at}.keypoints", f"{twice!r:.80} is there twice", fix)
-        highest = max((number for pair in given.skeleton for number in pair), default=0)
-        if names and highest > len(names):
-            wrong = f"keypoint {highest}, but the category names {len(names)}"
+        if wrong := missing_keypoint(names, given.skeleton):
             raise InvalidContentError(f"{at}.skeleton", wrong, _FIXES["skeleton"])
         return Category(given.id, given.name, tuple(given.keypoints), tuple(given.skeleton))
     return Category(given.id, given.name)

@@ -137,13 +137,33 @@ def read_schema(files: AnnotationFiles, task: str) -> TaskSchema:
             hint=f"Write the schema, or take `{task}` out of the list.",
         )
     _check_unique(path, schema.categories)
+    _check_skeletons(path, schema.categories)
     ordered = sorted(schema.categories, key=lambda one: one.id)
     return TaskSchema(task, schema.task_type, tuple(map(_category, ordered)))
 
 
+def missing_keypoint(names: Sequence[str], skeleton: Sequence[tuple[int, int]]) -> str | None:
+    """Say which keypoint a skeleton joins that a category does not have, where it names them."""
+    highest = max((number for pair in skeleton for number in pair), default=0)
+    if names and highest > len(names):
+        return f"keypoint {highest}, but the category names {len(names)}"
+    return None
+
+
 def _category(given: _Category) -> Category:
-    names = given.keypoint_names or given.keypointNames or given.keypoints or []
-    return Category(given.id, given.name, tuple(names), tuple(given.skeleton or ()))
+    return Category(given.id, given.name, tuple(_keypoints(given)), tuple(given.skeleton or ()))
+
+
+def _keypoints(given: _Category) -> list[str]:
+    return given.keypoint_names or given.keypointNames or given.keypoints or []
+
+
+def _check_skeletons(path: str, categories: Sequence[_Category]) -> None:
+    for index, one in enumerate(categories):
+        if wrong := missing_keypoint(_keypoints(one), one.skeleton or ()):
+            raise DatasourceError(
+                f"{path} is invalid: $.categories[{index}].skeleton: {wrong}; {_FIXES['skeleton']}"
+            )
 
 
 def _check_unique(path: str, categories: Sequence[_Category]) -> None:

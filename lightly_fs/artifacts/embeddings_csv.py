@@ -22,7 +22,7 @@ from lightly_fs.errors import ModelError
 
 LABELS = "labels"
 MARKS = ("masked", "selected")
-"""Columns of numbers: 0 is no, an empty field too."""
+"""Columns of 0 and 1; an empty field is a 0."""
 VIDEO = "video"
 """Of a frame, the filename of its video; empty for an image."""
 
@@ -96,7 +96,7 @@ def read_embeddings_csv(
     vectors = np.empty((len(table), len(numbers)), np.float32)
     for index in range(len(numbers)):
         vectors[:, index] = table[f"embedding_{index}"].to_numpy()  # an empty field is NaN
-    problem = _wrong(names, vectors, rows)
+    problem = _wrong(names, vectors, rows) or _wrong_mark(table, rows)
     if problem:
         raise ModelError(f"{path}: {problem}", hint=given.hint)
     return CsvEmbeddings(names, vectors, table.drop_columns([_FIRST, *numbers]))
@@ -205,10 +205,20 @@ def _wrong(names: pa.Array, vectors: NDArray[np.float32], rows: NDArray[np.int64
     )
 
 
+def _wrong_mark(table: pa.Table, rows: NDArray[np.int64]) -> str | None:
+    for mark in (name for name in MARKS if name in table.column_names):
+        values = table[mark].to_numpy()
+        wrong = ~np.isin(values, (0, 1)) & table[mark].is_valid().to_numpy()
+        if wrong.any():
+            row = int(wrong.argmax())
+            return f"row {rows[row]}, column `{mark}`: `{values[row]:g}` is neither 0 nor 1"
+    return None
+
+
 def _opened(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _marked(table: pa.Table, mark: str) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = pc.not_equal(pc.fill_null(table[mark], 0), 0).to_numpy()
+    found: NDArray[np.bool_] = pc.equal(pc.fill_null(table[mark], 0), 1).to_numpy()
     return found

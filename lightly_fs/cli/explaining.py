@@ -14,6 +14,7 @@ from lightly_fs.errors import ConfigError
 if TYPE_CHECKING:
     from lightly_fs.config import RunConfig
     from lightly_fs.pipeline import RunResult
+    from lightly_fs.pipeline.explaining import Explanation
 
 WORDS = {
     "selected": "was selected",
@@ -46,22 +47,24 @@ def print_reasons(result: RunResult, filenames: Sequence[str], *, as_json: bool)
     """
     if result.why is None:
         raise ValueError("the run did not end with a selection")
-    found = []
-    for name in filenames:
-        one = result.why.of(name)
-        if one is None:
-            near = " or ".join(f"`{near}`" for near in result.why.closest(name))
-            raise ConfigError(
-                f"the run has no image `{name}`" + (f"; did you mean {near}?" if near else ""),
-                hint="names are those of the lists in filenames/, relative to input_dir",
-            )
-        found.append(one)
+    told = {name: result.why.of(name) for name in filenames}
+    found = [one for one in told.values() if one is not None]
     if as_json:
         click.echo(json.dumps(found))
-        return
-    for one in found:
-        for line in reasons(one):
+    else:
+        for line in (line for one in found for line in reasons(one)):
             click.echo(line)
+    unknown = [name for name, one in told.items() if one is None]
+    if unknown:
+        raise ConfigError(
+            "\n".join(_unknown(name, result.why) for name in unknown),
+            hint="names are those of the lists in filenames/, relative to input_dir",
+        )
+
+
+def _unknown(name: str, why: Explanation) -> str:
+    near = " or ".join(f"`{near}`" for near in why.closest(name))
+    return f"the run has no image `{name}`" + (f"; did you mean {near}?" if near else "")
 
 
 def reasons(one: Mapping[str, Any]) -> list[str]:

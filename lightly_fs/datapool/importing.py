@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,8 +136,10 @@ def import_embeddings(
     Raises:
         ModelError: A file breaks the format, or its embeddings do not fit the pool's.
     """
-    made = []
-    for file in files_of(path):
+    made, files = [], files_of(path)
+    if len(files) > 1:
+        _check(pool, files, model, images=images)
+    for file in files:
         found = read_embeddings(file, images=images)
         _check_fits(pool, found, model, file)
         rows = _new_rows(pool, found)
@@ -151,6 +154,18 @@ def import_embeddings(
         pool = write(pool.store, draft, rows, keep_history=True)
         made.append(pool)
     return made
+
+
+def _check(pool: Pool, files: Sequence[Path], model: ModelInfo | None, *, images: bool) -> None:
+    """Let a mistake in any of the files show before the first of them is in the pool."""
+    dimensions = {}
+    for file in files:
+        found = read_embeddings(file, images=images)
+        _check_fits(pool, found, model, file)
+        dimensions[found.vectors.shape[1]] = file
+    if len(dimensions) > 1:
+        told = " and ".join(f"{file} has {count}" for count, file in dimensions.items())
+        raise ModelError(f"{told} dimensions", hint="import them into different datapools")
 
 
 def _told_frames(

@@ -61,7 +61,7 @@ def open_source(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Sourc
         with _open_bucket(config, environ) as source:
             yield source
     else:
-        yield _open_directory(Path(config.input_dir), config.read_through, environ)
+        yield _open_directory(config, environ)
 
 
 @contextmanager
@@ -94,20 +94,23 @@ def _open_bucket(config: RunConfig, environ: Mapping[str, str]) -> Iterator[Sour
         yield Source(bucket.uri, made.directory, bucket, made.stripes, owned=True, mounted=True)
 
 
-def _open_directory(root: Path, read_through: ReadThrough, environ: Mapping[str, str]) -> Source:
+def _open_directory(config: RunConfig, environ: Mapping[str, str]) -> Source:
+    root = Path(config.input_dir)
     mounted = table.is_s3fs(root)
     record = table.record_of(root, environ)
     if mounted or record is not None:
         _require_alive(root, environ, ours=record is not None)
         mounted = True
     if problem := _no_directory(root):
+        given = "input_dir" in config.model_fields_set
         raise DatasourceError(
-            f"input_dir `{root}` is no directory: {problem}",
+            f"input_dir `{root}` is no directory: {problem}"
+            + ("" if given else "; it is the default, that of a container"),
             hint="Give a directory, or a bucket as `input_dir=s3://bucket/prefix`.",
         )
     if not mounted:
         return Source(str(root), root)
-    bucket = _bucket_behind(root, read_through, environ)
+    bucket = _bucket_behind(root, config.read_through, environ)
     return Source(str(root), root, bucket, _stripes_of(root, environ), mounted=True)
 
 

@@ -112,6 +112,14 @@ class PoolRun:
         return not self.from_scratch and not len(self.known.to_process)
 
     @property
+    def model_is_in_doubt(self) -> bool:
+        """Only when it is loaded can be told whether the run's model is that of the datapool."""
+        config, there = self.config, self.pool.state.model
+        if config.embeddings or config.enable_training or there is None:
+            return False
+        return bool(config.weights or config.checkpoint) or config.model != there.name
+
+    @property
     def listed(self) -> Inventory:
         """Everything that was listed."""
         return self.known.inventory

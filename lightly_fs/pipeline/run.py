@@ -77,6 +77,8 @@ def run(
         listed = _list(start)
         pool = None if datapool is None else _compare(start, listed, datapool)
         if pool is not None and pool.nothing_new and not run_dir.frozen:
+            if wanted and pool.model_is_in_doubt:
+                _try_model(start, pool.inventory(), pool, _start_model(config, loader))
             return RunResult(*_where(run_dir), timings=start.timings, datapool=pool.outcome())
         if wanted and model is None:
             model = _start_model(config, loader)

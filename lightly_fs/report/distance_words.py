@@ -56,6 +56,7 @@ def findings(report: Report) -> dict[str, str]:
     other = "other one that this run selected" if pooled else "other selected one"
     one = "one selected now or earlier" if pooled else "a selected one"
     earlier = " and the earlier selection leave" if pooled else " leaves"
+    drawn = f"; a random choice of the same size{earlier} one that is {{1}} away"
     return {
         "neighbour": _versus(
             statistics.neighbour,
@@ -66,8 +67,8 @@ def findings(report: Report) -> dict[str, str]:
         ),
         "covering": _versus(
             statistics.covered,
-            f"No {measured}image is farther than {{0}} from {one}; a random choice of "
-            f"the same size{earlier} one that is {{1}} away.",
+            f"No {measured}image is farther than {{0}} from {one}"
+            f"{drawn if len(report.sets.selected) else ''}.",
             "max",
             "Nothing was selected that could stand for the other images.",
         ),

@@ -270,6 +270,8 @@ def cards(report: Report) -> list[Card]:
     chosen, drawn = report.statistics.covered.selected, report.statistics.covered.random
     saved = report.savings["objectDetection"]
     embed = facts.timings.get(Stage.EMBED)
+    # Without anything new there is no random choice of the same size.
+    random = f"; a random choice: {drawn.max:.2f}" if counts.selected else ""
     now = ", now or earlier" if report.statistics.gaps is not None else ""
     rate = f"embedding {_rate(embed.samples, embed.seconds)}" if embed else ""
     return [
@@ -279,9 +281,7 @@ def cards(report: Report) -> list[Card]:
         Card(
             "Worst covered image",
             f"{chosen.max:.2f}" if chosen.n else "—",
-            f"from the nearest selected one{now}; a random choice: {drawn.max:.2f}"
-            if chosen.n
-            else "nothing was selected",
+            f"from the nearest selected one{now}{random}" if chosen.n else "nothing was selected",
         ),
         Card("Run, up to this report", duration(facts.finished - facts.started), rate),
         Card(

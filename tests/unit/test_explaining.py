@@ -235,7 +235,9 @@ def test_objectives_at_the_last_pick_are_those_that_the_engine_saw(seed, n, k, p
         assert (products[rest] <= products[chosen.indices[-1]] * (1 + 1e-6)).all()
 
 
-def test_an_image_of_another_run_is_refused_with_its_name(both):
+def test_images_of_another_run_are_refused_with_their_names_after_the_others_are_told(both, capsys):
     result = pipeline.RunResult(Path("r"), "r", why=both[0])
-    with pytest.raises(ConfigError, match=r"the run has no image `street/none\.png`"):
-        print_reasons(result, ["street/none.png"], as_json=False)
+    known = both[0].filenames[0]
+    with pytest.raises(ConfigError, match=r"no image `street/none\.png`.*\n.*no image `x`"):
+        print_reasons(result, ["street/none.png", known, "x"], as_json=False)
+    assert capsys.readouterr().out.startswith(f"{known}: pick 1 of ")

@@ -313,7 +313,7 @@ def test_keypoints_come_back_from_coco_and_from_our_own_folder(tmp_path_factory,
     assert np.array_equal(boxes.boxes, back.boxes)
 
 
-@pytest.mark.parametrize("skeleton", [[[0, 1]], [[1]], "1-2"])
+@pytest.mark.parametrize("skeleton", [[[0, 1]], [[1]], [[1, 2]], "1-2"])
 def test_a_broken_skeleton_is_named(folder, skeleton):
     category = {"id": 0, "name": "person", "keypoints": ["nose"], "skeleton": skeleton}
     folder.write("predictions/tasks.json", ["pose"]).write(

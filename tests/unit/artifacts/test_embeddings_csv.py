@@ -57,6 +57,11 @@ def test_what_was_written_is_read_again(tmp_path_factory, vectors, names):
         ("filenames,embedding_0,labels\na,1,0\nb,cat,0\n", "row 3, column `embedding_0`: `cat`"),
         ("filenames,embedding_0,embedding_1,labels\na,1,1_0,0\n", "row 2, column `embedding_1`"),
         ("filenames,embedding_0,masked,labels\na,1,no,0\n", "row 2, column `masked`: `no` is no"),
+        (
+            "filenames,embedding_0,masked,labels\na,1,0,0\nb,1,2,0\n",
+            "row 3, column `masked`: `2` is",
+        ),
+        ("filenames,embedding_0,selected,labels\na,1,,0\nb,1,nan,0\n", "row 3, column `selected`"),
         ('filenames,embedding_0,labels\n"a\nb",1,0\nc, x,0\n', "row 3, column `embedding_0`: ` x`"),
         ("filenames,embedding_0,labels\na,1,0\nb,1\n", "row 3 has 2 fields, and the header 3"),
         ("filenames,embedding_0,labels\na,1,0\nb,1,0,4\n", "row 3 has 4 fields, and the header 3"),

@@ -100,6 +100,22 @@ def test_dimensions_have_to_match(empty, older, tmp_path):
         import_embeddings(pool, older, dataclasses.replace(MODEL, dimensions=5))
 
 
+@pytest.mark.parametrize(
+    ("latest", "problem"),
+    [
+        ("filenames,embedding_0,labels\ne.jpg,1,0\n", "1.csv has 4 and .*_latest.csv has 1 dim"),
+        (f"{HEADER}\ne.jpg,1,2,3,cat,0\n", "_latest.csv: row 2, column `embedding_3`"),
+    ],
+)
+def test_a_mistake_in_the_last_file_shows_before_the_first_is_there(empty, older, latest, problem):
+    (older / LATEST).write_text(latest)
+
+    with pytest.raises(ModelError, match=problem):
+        import_embeddings(empty, older, None)
+
+    assert empty.store.newest().number == 0
+
+
 def test_marks_are_read(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text(

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -79,11 +80,14 @@ def test_a_lock_is_released_by_an_exception_too(output):
 
 
 def test_of_many_that_start_at_once_one_gets_it(output):
+    all_tried = Barrier(8, timeout=60)
+
     def attempt(number):
         try:
             with locked(output, "run", owner=str(number)):
-                time.sleep(0.5)
+                all_tried.wait()
         except RunLockedError:
+            all_tried.wait()
             return 0
         return 1
 
@@ -153,9 +157,9 @@ def test_a_damaged_lock_is_respected_until_its_lease_has_run_out(output):
 
 
 def test_a_lease_is_renewed_while_its_owner_works(output):
-    with locked(output, "run", lease_s=0.6) as lease:
+    with locked(output, "run", lease_s=1.5) as lease:
         first = held(output)["expires_at"]
-        time.sleep(1.3)
+        time.sleep(2)
         lease.check()
 
         assert held(output)["expires_at"] > first

@@ -70,8 +70,8 @@ def test_a_source_without_a_directory_is_refused():
 def test_a_call_that_hangs_is_left_behind():
     started = time.monotonic()
     with pytest.raises(TimeoutError, match="no answer within 0 s"):
-        within(0.2, lambda: time.sleep(1), stop=Future())
-    assert time.monotonic() - started < 0.8
+        within(0.2, lambda: time.sleep(5), stop=Future())
+    assert time.monotonic() - started < 3
 
 
 def test_a_call_that_fails_fails():

@@ -100,5 +100,12 @@ def test_a_cache_that_cannot_be_kept_names_its_directory(tmp_path: Path):
 def test_what_is_no_directory_is_refused(tmp_path: Path, name: str):
     (tmp_path / "file").write_bytes(b"")
     config = RunConfig(input_dir=str(tmp_path / name))
-    with pytest.raises(DatasourceError, match="is no directory: "), open_source(config, {}):
-        pass
+    with pytest.raises(DatasourceError, match="is no directory: ") as caught:
+        open_source(config, {}).__enter__()
+    assert "default" not in caught.value.message
+
+
+def test_a_directory_that_was_not_given_is_told_to_be_the_default():
+    assert not Path("/home/input_dir").exists()
+    with pytest.raises(DatasourceError, match=r"`/home/input_dir` .*; it is the default"):
+        open_source(RunConfig(), {}).__enter__()
