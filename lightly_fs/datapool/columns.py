@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightly_fs.artifacts.parts import EmbeddedTable
 from lightly_fs.datapool.known import AGAIN, Known
+from lightly_fs.datapool.vectors import vector_column
 from lightly_fs.errors import ArtifactError
 from lightly_fs.types import Duplicate, ModelInfo, Outcome
 
@@ -239,15 +240,6 @@ def pool_rows(rows: pa.Table, vectors: NDArray[np.float32]) -> PoolRows:
     return PoolRows(table, rows.select(list(FRAMES)), rows["selected"].to_numpy())
 
 
-def vectors_of(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """Return a column of vectors as (N, D) float32, without a copy where it is in one piece."""
-    if column.num_chunks == 0:
-        return np.empty((0, column.type.list_size), np.float32)
-    pieces = [one.flatten().to_numpy().reshape(len(one), -1) for one in column.chunks]
-    whole: NDArray[np.float32] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return whole
-
-
 def hashes(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     """Return a column of hashes as (N, 32) uint8; zeros where there is none."""
     found = np.zeros((len(column), HASH_BYTES), np.uint8)
@@ -261,12 +253,7 @@ def hashes(column: pa.ChunkedArray) -> NDArray[np.uint8]:
 
 
 def _with_vectors(known: Mapping[str, Any], vectors: NDArray[np.float32]) -> pa.Table:
-    # Without nulls anywhere, Parquet reads it twice as fast.
-    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), vectors.shape[1])
-    flat = np.ascontiguousarray(vectors, np.float32).reshape(-1)
-    values = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind)
-    field = pa.field("vector", kind, nullable=False)
-    return _filled(SAMPLE_ROWS, known).append_column(field, values)
+    return _filled(SAMPLE_ROWS, known).append_column(*vector_column(vectors))
 
 
 def _filled(schema: pa.Schema, known: Mapping[str, Any]) -> pa.Table:

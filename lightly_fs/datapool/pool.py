@@ -23,11 +23,11 @@ from lightly_fs.datapool.columns import (
     hash_array,
     hashes,
     pool_rows,
-    vectors_of,
 )
 from lightly_fs.datapool.known import Known, split
 from lightly_fs.datapool.state import State
 from lightly_fs.datapool.store import Store
+from lightly_fs.datapool.vectors import vectors_of
 from lightly_fs.datasource.inventory import Inventory
 from lightly_fs.datasource.shards import video_rows
 from lightly_fs.errors import ConfigError, ModelError

@@ -16,7 +16,8 @@ from lightly_fs.errors import ArtifactError
 from lightly_fs.types import ModelInfo
 
 FORMAT = "lightly-fs datapool"
-VERSION = 1
+VERSION = 2
+"""In 1 the vectors were lists of numbers; both are read."""
 """Of the format; a reader refuses what is newer than itself."""
 
 STATES, SAMPLES, FILES = "states", "samples", "files"

@@ -23,6 +23,7 @@ from lightly_fs.datapool.state import (
     is_intact,
     number_of,
 )
+from lightly_fs.datapool.vectors import COLUMN, packed, unpacked
 from lightly_fs.datasource.output import WRITERS, Output, describe
 from lightly_fs.errors import ArtifactError
 
@@ -168,8 +169,7 @@ class Store:
         file = pq.ParquetFile(self._verified[part.name], memory_map=True)
         there = file.schema_arrow.names
         wanted = there if columns is None else [name for name in columns if name in there]
-        table: pa.Table = file.read(columns=wanted)
-        return table
+        return unpacked(file.read(columns=wanted))
 
     def columns(self, part: Part) -> list[str]:
         """Return the names of a part's columns."""
@@ -179,13 +179,13 @@ class Store:
 
     def write_part(self, folder: str, number: int, table: pa.Table) -> Part:
         """Write rows as a part of a state; the same rows are the same file."""
-        local = self._staging / secrets.token_hex(8)
+        local, table = self._staging / secrets.token_hex(8), packed(table)
         # Vectors are as good as random: compressing them costs much time for a tenth of the space.
-        plain = {name: "none" for name in _leaves(table) if name.startswith("vector")}
+        compression = dict.fromkeys(table.column_names, "zstd") | {COLUMN: "none"}
         pq.write_table(
             table,
             local,
-            compression=dict.fromkeys(_leaves(table), "zstd") | plain,
+            compression=compression,
             use_dictionary=False,
             write_statistics=False,
             row_group_size=_ROW_GROUP,
@@ -315,11 +315,3 @@ def _by_number(names: Sequence[str]) -> dict[int, list[str]]:
 
 def _state_name(state: State) -> str:
     return file_name(STATES, state.number, hashlib.sha256(state.encode()).hexdigest())
-
-
-def _leaves(table: pa.Table) -> list[str]:
-    """Return the names of a table's columns as Parquet calls them."""
-    return [
-        f"{field.name}.list.element" if pa.types.is_fixed_size_list(field.type) else field.name
-        for field in table.schema
-    ]

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from lightly_fs.artifacts import EmbeddedTable
 from lightly_fs.artifacts.preselected import Preselected
-from lightly_fs.cpus import usable_cpus
 from lightly_fs.datapool.columns import PROPERTY
 from lightly_fs.datapool.known import Known
 from lightly_fs.datapool.pool import Pool
 from lightly_fs.errors import ModelError
 from lightly_fs.selection.nearest import covering_distances
-from lightly_fs.workers import Workers
 
 _UNIT = 1e-3
 """How far from 1 the length of a vector that was scaled to unit length may be."""
@@ -40,20 +38,9 @@ def preselected_beside(table: EmbeddedTable, pool: Pool, known: Known) -> Presel
     names, vectors = pool.selected_vectors(known)
     vectors = vectors if names else table.vectors[:0]
     _check_lengths(pool.uri, vectors, table.vectors)
-    distances, nearest = _nearest(table.vectors, vectors)
+    distances, nearest = covering_distances(table.vectors, vectors)
     properties = _properties(pool, known, list(table.properties))
     return Preselected(names, vectors, properties, nearest, distances)
-
-
-def _nearest(
-    vectors: NDArray[np.float32], preselected: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return what `covering_distances` does, by as many threads as there are processors."""
-    parts = np.array_split(vectors, usable_cpus())
-    with Workers([None] * len(parts)) as workers:
-        found = list(workers.each(lambda _, part: covering_distances(part, preselected), parts))
-    distances, nearest = zip(*found, strict=True)
-    return np.concatenate(distances), np.concatenate(nearest)
 
 
 def _properties(pool: Pool, known: Known, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:

@@ -13,6 +13,7 @@ from lightly_fs.selection.distances import (
     squared_distances,
     squared_lengths,
 )
+from lightly_fs.workers import Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,27 +23,54 @@ ROWS_AT_ONCE = 4096
 
 
 def covering_distances(
-    vectors: NDArray[np.float32], selected_vectors: NDArray[np.float32], block: int = 4096
+    vectors: NDArray[np.float32], selected_vectors: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return how far each sample is from the selection, and from which selected sample.
+
+    By as many threads as there are processors, in bfloat16 where that is faster: the distances of
+    pairs that may be the nearest are measured again, so that the result depends on neither.
 
     Args:
         vectors: (N, D) float32.
         selected_vectors: (K, D) float32.
-        block: Samples compared at once; decides memory (about 4 KiB each), not the result.
 
     Returns:
         (N,) float32 L2 distances and (N,) int64 rows of the nearest selected sample, the lowest of
         equally near ones; inf and -1 when nothing is selected.
     """
-    nearest = Nearest(compiled=not is_small(vectors, len(selected_vectors)))
-    distances = np.empty(len(vectors), np.float32)
-    rows = np.empty(len(vectors), np.int64)
-    for start in range(0, len(vectors), block):
-        part = slice(start, start + block)
-        squared, rows[part] = nearest.squared(vectors[part], selected_vectors)
-        distances[part] = np.sqrt(squared)
-    return distances, rows
+    if is_small(vectors, len(selected_vectors)):
+        squared, rows = Nearest(compiled=False).squared(vectors, selected_vectors)
+    else:
+        squared, rows = _by_tiles(vectors, selected_vectors)
+    return np.sqrt(squared).astype(np.float32), rows
+
+
+def _by_tiles(
+    vectors: NDArray[np.float32], centres: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    from lightly_fs.selection import kernels, products
+
+    vectors = np.ascontiguousarray(vectors)
+    norms, theirs = squared_lengths(vectors), squared_lengths(centres)
+    best, nearest = np.full(len(vectors), np.inf), np.full(len(vectors), -1)
+
+    def see(
+        comparison: products.Compares, rows: NDArray[np.int64], factors: products.Factors
+    ) -> None:
+        part = slice(rows[0], rows[-1] + 1)
+        block = kernels.Rows(vectors[part], norms[part], best[part], nearest[part])
+        comparison.see(block, factors)
+
+    rounding = products.rounding_pays(
+        vectors.size * len(centres), max(float(norms.max()), float(theirs.max()))
+    )
+    every, at_once = np.arange(len(vectors)), products.CENTRES_AT_ONCE
+    with Workers(products.comparisons_for(vectors.shape[1], rounding=rounding)) as workers:
+        for first in range(0, len(centres), at_once):
+            part = slice(first, first + at_once)
+            some = kernels.Centres(np.ascontiguousarray(centres[part]), theirs[part], first)
+            products.compare(workers, every, some, see)
+    return best, nearest
 
 
 class Nearest:

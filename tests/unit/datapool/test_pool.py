@@ -364,13 +364,13 @@ def test_two_states_of_one_number_are_an_error_that_names_both(filled, tmp_path)
 
 
 def test_a_newer_format_is_refused(filled, tmp_path):
-    newer = {**filled.state.as_json(), "version": 2, "number": 2}
+    newer = {**filled.state.as_json(), "version": 3, "number": 2}
     data = json.dumps(newer).encode()
     name = f"000002-{hashlib.sha256(data).hexdigest()[:16]}.json"
     (tmp_path / "pool" / "states" / name).write_bytes(data)
 
     with (
-        pytest.raises(ArtifactError, match="version 2") as caught,
+        pytest.raises(ArtifactError, match="version 3") as caught,
         opened(tmp_path / "pool", tmp_path / "x"),
     ):
         pass
