@@ -17,8 +17,7 @@ from lightly_fs.types import ModelInfo
 
 FORMAT = "lightly-fs datapool"
 VERSION = 2
-"""In 1 the vectors were lists of numbers; both are read."""
-"""Of the format; a reader refuses what is newer than itself."""
+"""Of the format; a reader refuses what is newer than itself. In 1 vectors were lists of numbers."""
 
 STATES, SAMPLES, FILES = "states", "samples", "files"
 _NAME = re.compile(r"(?P<number>\d{6,})-(?P<digest>[0-9a-f]{16})\.(?:json|parquet)")

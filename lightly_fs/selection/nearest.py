@@ -61,9 +61,8 @@ def _by_tiles(
         block = kernels.Rows(vectors[part], norms[part], best[part], nearest[part])
         comparison.see(block, factors)
 
-    rounding = products.rounding_pays(
-        vectors.size * len(centres), max(float(norms.max()), float(theirs.max()))
-    )
+    largest = max(float(norms.max()), float(theirs.max(initial=0)))
+    rounding = products.rounding_pays(vectors.size * len(centres), largest)
     every, at_once = np.arange(len(vectors)), products.CENTRES_AT_ONCE
     with Workers(products.comparisons_for(vectors.shape[1], rounding=rounding)) as workers:
         for first in range(0, len(centres), at_once):

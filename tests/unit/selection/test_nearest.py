@@ -33,11 +33,13 @@ def test_compiled_and_numpy_agree_to_the_last_bit(kind, monkeypatch):
         np.testing.assert_array_equal(plain_rows, fast_rows)
 
 
-def test_nothing_selected_is_infinitely_far():
-    distances, rows = covering_distances(np.ones((2, 3), np.float32), np.ones((0, 3), np.float32))
+@pytest.mark.parametrize("n", [0, 2, 2_000_000])
+def test_nothing_selected_is_infinitely_far(n):
+    distances, rows = covering_distances(np.ones((n, 3), np.float32), np.ones((0, 3), np.float32))
 
-    assert distances.tolist() == [np.inf, np.inf]
-    assert rows.tolist() == [-1, -1]
+    assert len(distances) == len(rows) == n
+    assert (distances == np.inf).all()
+    assert (rows == -1).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
